@@ -1,0 +1,12 @@
+"""CAKE Lab. Run it with `streamlit run app.py`, or `uvicorn app:app`."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from pages._ui.routes import routes
+
+app = st.App(Path(__file__).parent / "pages" / "_ui" / "frame.py", routes=routes())
+
+if __name__ == "__main__":
+    app.run()

@@ -1,0 +1,295 @@
+"""The command line: the same engine without a browser. Results go to stdout, progress and errors to stderr."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from .errors import CakeError
+
+__all__ = ["main"]
+
+# The heavy modules are imported by the commands that need them, so that --help answers at once.
+
+T = TypeVar("T")
+Rows = list[dict[str, Any]]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code: 0, or 2 after a message about bad input."""
+    try:
+        arguments = _parser().parse_args(argv)
+        result = arguments.run(arguments)
+        _deliver(result, arguments.json)
+    except CakeError as error:
+        print(f"cake_core: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        sys.stderr.close()
+    except KeyboardInterrupt:
+        print("cake_core: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+# -- commands ---------------------------------------------------------------------------------------------------------
+
+
+def methods(arguments: argparse.Namespace) -> Rows:
+    from .methods import METHODS
+
+    return [
+        {
+            "name": m.name,
+            "title": m.title,
+            "control": m.control,
+            "access": sorted(m.access),
+            "summary": m.summary,
+            "reference": m.reference,
+            "settings": _settings(m.Config),
+        }
+        for m in METHODS.values()
+    ]
+
+
+def datasets(arguments: argparse.Namespace) -> Rows:
+    from .data import DATASETS
+
+    return [
+        {
+            "name": d.name,
+            "title": d.title,
+            "kind": d.kind,
+            "shape": list(d.shape),
+            "classes": list(d.classes),
+            "on_disk": d.on_disk(),
+            "source": d.source,
+        }
+        for d in DATASETS.values()
+    ]
+
+
+def models(arguments: argparse.Namespace) -> Rows:
+    from .data import info
+    from .models import MODELS, build, parameter_count
+
+    rows = []
+    for m in MODELS.values():
+        example = info("mnist" if "images" in m.kinds else "moons")
+        network = build(m.name, example.shape, len(example.classes))
+        rows.append(
+            {
+                "name": m.name,
+                "title": m.title,
+                "takes": list(m.kinds),
+                "parameters": parameter_count(network),
+                "counted_on": example.name,
+                "help": m.help,
+            }
+        )
+    return rows
+
+
+def teachers(arguments: argparse.Namespace) -> Rows:
+    from .teacher import shipped
+
+    return [
+        {
+            "name": c.name,
+            "data": c.data["name"],
+            "model": c.model,
+            "parameters": c.parameters,
+            "test_accuracy": c.accuracy.value,
+            "interval": [c.accuracy.low, c.accuracy.high],
+            "n_test": c.accuracy.n,
+            "sha256": c.sha256,
+        }
+        for c in shipped().values()
+    ]
+
+
+def train_teacher(arguments: argparse.Namespace) -> dict[str, Any]:
+    from . import data, devices
+    from . import teacher as teachers
+
+    changes = _pairs(arguments.set)
+    noise = {k.removeprefix("data."): changes.pop(k) for k in list(changes) if k.startswith("data.")}
+    config = data.DataConfig.from_query({"name": data.info(arguments.data).name, **noise})
+    device = devices.choose(arguments.device)
+    for _ in _shown(data.images.download(config.name), f"downloading {config.name}", lambda share: share):
+        pass
+    training = teachers.TeacherTraining(
+        data.load(config).to(device),
+        config,
+        arguments.model,
+        teachers.recipe(config.name, **changes),
+        seed=arguments.seed,
+        name=f"{config.name}/{arguments.model}",
+    )
+    for _ in _shown(training, f"training {arguments.model} on {config.name}", lambda s: s.update / s.total):
+        pass
+    folder = Path(arguments.out) if arguments.out else teachers.SHIPPED_FOLDER
+    card = training.teacher.save(folder / config.name, arguments.model)
+    return {**card.__dict__, "accuracy": card.accuracy.to_dict()}
+
+
+def distill(arguments: argparse.Namespace) -> dict[str, Any]:
+    from .data import info
+    from .pipeline import Distillation, Experiment, summary
+
+    flat = {"data": info(arguments.data).name, "device": arguments.device, **_pairs(arguments.set)}
+    flat |= {k: getattr(arguments, k) for k in ("teacher", "student", "method") if getattr(arguments, k)}
+    first = Experiment.from_query(flat)
+    outcomes = []
+    for number in range(arguments.seeds):
+        run = Distillation(first.replace(seed=first.seed + number), every=sys.maxsize)
+        title = f"{first.method} on {first.data.name}, seed {first.seed + number}"
+        for _ in _shown(run, title, lambda u: u.progress):
+            pass
+        outcomes.append(run.outcome)
+    return {
+        "config": first.to_dict(),
+        "runs": [o.to_dict() for o in outcomes],
+        "summary": summary(outcomes),
+    }
+
+
+def reproduce(arguments: argparse.Namespace) -> dict[str, Any]:
+    from .reproduce import FIGURES
+
+    if arguments.figure not in FIGURES:
+        raise CakeError(f"'{arguments.figure}' can't be reproduced. Choose one of: {', '.join(FIGURES)}.")
+    run = FIGURES[arguments.figure](seeds=arguments.seeds, device=arguments.device)
+    for _ in _shown(run, f"reproducing {arguments.figure}", lambda share: share):
+        pass
+    if arguments.out:
+        run.write(Path(arguments.out))
+    return run.result()
+
+
+# -- arguments and output ---------------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:
+        raise CakeError(f"{message[0].upper()}{message[1:]}. See 'python -m {self.prog} --help'.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="cake_core", description="Copy a classifier without its data, and see how well it went.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(run: Callable[[argparse.Namespace], Any], help: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(run.__name__.replace("_", "-"), help=help, description=help)
+        sub.add_argument("--json", metavar="FILE", help="write the result as JSON to a file, or to stdout with -")
+        sub.set_defaults(run=run)
+        return sub
+
+    command(methods, "List the methods and their settings.")
+    command(datasets, "List the data sets.")
+    command(models, "List the architectures.")
+    command(teachers, "List the shipped teachers.")
+
+    sub = command(train_teacher, "Train a teacher and write its weights and card.")
+    sub.add_argument("--data", required=True, help="data set")
+    sub.add_argument("--model", required=True, help="architecture")
+    sub.add_argument("--seed", type=_count(0), default=0, help="seed of weights and order (default 0)")
+    sub.add_argument("--out", help="folder to write to (default: the shipped teachers)")
+    _common(sub)
+
+    sub = command(distill, "Distil a teacher without its data, over several seeds.")
+    sub.add_argument("--data", default="moons", help="data set (default moons)")
+    sub.add_argument("--teacher", help="shipped teacher, 'run:<id>', or an architecture to train first")
+    sub.add_argument("--student", help="the student's architecture")
+    sub.add_argument("--method", help="how samples are made (default cake)")
+    sub.add_argument("--seeds", type=_count(1), default=1, help="how many seeds, from 0 on (default 1)")
+    _common(sub)
+
+    sub = command(reproduce, "Reproduce a figure of the CAKE paper.")
+    sub.add_argument("figure", help="which: fig1")
+    sub.add_argument("--seeds", type=_count(1), default=5, help="how many seeds (default 5)")
+    sub.add_argument("--out", help="folder to write CSV files to")
+    sub.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    return parser
+
+
+def _common(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change settings")
+    sub.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+
+
+def _count(least: int) -> Callable[[str], int]:
+    def count(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not '{text}'")
+        return int(text)
+
+    return count
+
+
+def _pairs(words: Iterable[str]) -> dict[str, str]:
+    pairs = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not (key and equals):
+            raise CakeError(f"--set takes KEY=VALUE; '{word}' is not. Example: --set steps=100.")
+        pairs[key] = value
+    return pairs
+
+
+def _settings(config: Any) -> Rows:
+    return [
+        {"name": p.name, "default": p.default, "low": p.low, "high": p.high, "unit": p.unit, "help": p.help}
+        | ({"choices": list(p.choices)} if p.choices else {})
+        for p in config.params()
+    ]
+
+
+def _shown(items: Iterable[T], title: str, share: Callable[[T], float]) -> Iterator[T]:
+    """The same items, with a progress bar on stderr."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=1.0)
+        for item in items:
+            bar.update(task, completed=share(item))
+            yield item
+
+
+def _deliver(result: Any, target: str | None) -> None:
+    if target:
+        text = json.dumps(result, indent=1) + "\n"
+        if target == "-":
+            sys.stdout.write(text)
+            return
+        try:
+            Path(target).write_text(text)
+        except OSError as error:
+            raise CakeError(f"'{target}' can't be written ({error.strerror}). Choose another file.") from None
+        return
+    rows = result if isinstance(result, list) else result.get("rows") or result.get("runs") or [result]
+    table = Table(box=None, header_style="bold")
+    keys = [k for k, v in rows[0].items() if not isinstance(v, dict) and k not in HIDDEN]
+    for key in keys:
+        table.add_column(key.replace("_", " "))
+    for row in rows:
+        table.add_row(*(_cell(row[k]) for k in keys))
+    Console().print(table)
+
+
+HIDDEN = ("settings", "sha256", "source", "reference", "classes")  # in JSON only
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(map(_cell, value))
+    return str(value)

@@ -1,0 +1,68 @@
+"""Data sets that teachers are trained and students are tested on. Students never see the training part."""
+
+from __future__ import annotations
+
+from ..config import Config, param
+from ..errors import CakeError
+from . import images, toy
+from .base import Dataset, DatasetInfo, data_folder
+
+__all__ = ["ALIASES", "DATASETS", "DataConfig", "Dataset", "DatasetInfo", "data_folder", "info", "load"]
+
+DATASETS: dict[str, DatasetInfo] = {d.name: d for d in (*toy.INFOS, *images.INFOS)}
+
+# Other names by which people know a set.
+ALIASES = {"two-moons": "moons", "fmnist": "fashion-mnist"}
+
+
+class DataConfig(Config):
+    """Which data set, and how a 2-D one is drawn."""
+
+    name: str = param(
+        "moons",
+        label="Data set",
+        choices=tuple(DATASETS),
+        group="Data",
+        help="The data the teacher learned. The student never sees it; it is used to test the student.",
+    )
+    noise: float = param(
+        0.1,
+        low=0.0,
+        high=1.0,
+        step=0.01,
+        group="Data",
+        help="Spread of the 2-D points around their ideal shape, before standardising. Image sets ignore it.",
+    )
+    points: int = param(
+        2000,
+        low=20,
+        high=20_000,
+        step=20,
+        label="Points",
+        group="Data",
+        help="How many 2-D points the teacher learns from (and as many again to test on). Image sets ignore it.",
+    )
+    seed: int = param(
+        0, low=0, high=2**31 - 1, label="Data seed", group="Data", help="Seed of the 2-D points. Image sets ignore it."
+    )
+
+
+def info(name: str) -> DatasetInfo:
+    """The description of a data set, by its name or an alias.
+
+    Raises:
+        CakeError: there is no such data set.
+    """
+    name = ALIASES.get(name, name)
+    if name not in DATASETS:
+        raise CakeError(f"There is no data set '{name}'. Choose one of: {', '.join(DATASETS)}.")
+    return DATASETS[name]
+
+
+def load(config: DataConfig) -> Dataset:
+    """Loads (or draws) a data set.
+
+    Raises:
+        CakeError: an image set is not on this machine and can't be downloaded.
+    """
+    return info(config.name).load(config)

@@ -1,0 +1,85 @@
+"""What a data set is: raw examples, labels, and the normalisation that networks see."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import platformdirs
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from . import DataConfig
+
+__all__ = ["Dataset", "DatasetInfo", "data_folder"]
+
+
+def data_folder() -> Path:
+    """Where image sets lie: the environment variable CAKE_DATA_DIR, or a folder of this user."""
+    return Path(os.environ.get("CAKE_DATA_DIR") or platformdirs.user_data_path("cake-lab") / "data")
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What is known about a data set before it is loaded.
+
+    Attributes:
+        name: as in the URL and on the command line.
+        title: for people.
+        kind: "points" (2-D, drawn on the fly) or "images".
+        shape: shape of one example: (2,) or (channels, height, width).
+        classes: names of the classes.
+        source: where the data come from, with a reference.
+        load: makes the `Dataset`.
+        on_disk: whether loading needs no network now.
+    """
+
+    name: str
+    title: str
+    kind: Literal["points", "images"]
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    source: str
+    load: Callable[[DataConfig], Dataset]
+    on_disk: Callable[[], bool] = lambda: True
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Examples for training and testing.
+
+    Raw images are uint8 (N, C, H, W); raw points are float32 (N, 2). Networks see normalised float32 inputs, which
+    `inputs` makes on the tensor's own device, so that a whole set stays small wherever it lives.
+
+    Attributes:
+        info: the description.
+        train_x, train_y: raw training examples and int64 labels (N,).
+        test_x, test_y: raw test examples and labels.
+        mean, std: normalisation, shaped to broadcast against one example: per feature (2,) for points, per channel
+            (C, 1, 1) of pixels in [0, 1] for images.
+    """
+
+    info: DatasetInfo
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def to(self, device: torch.device) -> Dataset:
+        """The same data on another device."""
+        return Dataset(self.info, *(getattr(self, f.name).to(device) for f in fields(self)[1:]))
+
+    def inputs(self, raw: Tensor) -> Tensor:
+        """Normalised float32 inputs: (raw / 255 - mean) / std for images, (raw - mean) / std for points."""
+        x = raw.float() / 255 if raw.dtype == torch.uint8 else raw
+        return (x - self.mean) / self.std
+
+    def pixels(self, x: Tensor) -> Tensor:
+        """The inverse for images: uint8 pixels of normalised inputs, clamped to what can be shown."""
+        return ((x * self.std + self.mean).clamp(0, 1) * 255).round().to(torch.uint8)

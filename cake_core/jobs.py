@@ -1,0 +1,476 @@
+"""The job runner: the server's side. It starts compute processes, hands jobs to them, and keeps what they show.
+
+Nothing here computes. A process that dies is replaced; its jobs are marked failed with the reason, others go on.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client, Connection, Listener
+from pathlib import Path
+from typing import Any
+
+from .errors import CakeError
+
+__all__ = ["ACTIVE", "Job", "JobRunner", "Limits"]
+
+log = logging.getLogger(__name__)
+
+# States of a job. "ready" and "paused" hold memory but take no time; a "queued" one waits for its turn to run.
+ACTIVE = ("ready", "running", "paused", "queued")
+Message = bytes | str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one server allows. Each can be set by an environment variable, CAKE_ and the name in capitals.
+
+    Attributes:
+        max_running: jobs that compute at the same time, each in its turn; more wait in a queue.
+        max_jobs_per_owner: jobs that one session may hold; the oldest that does not run makes way for a new one.
+        idle_minutes: a paused job that nobody has looked at for so long is ended.
+        ring_bytes: frames kept of each job, for those who come later.
+    """
+
+    max_running: int = 8
+    max_jobs_per_owner: int = 6
+    idle_minutes: float = 30.0
+    ring_bytes: int = 6_000_000
+
+    @classmethod
+    def from_environment(cls) -> Limits:
+        """The limits that the environment sets, and the defaults for the rest."""
+        given = {k: os.environ.get(f"CAKE_{k.upper()}") for k in cls.__dataclass_fields__}
+        try:
+            return cls(**{k: type(getattr(cls, k))(float(v)) for k, v in given.items() if v})
+        except ValueError as error:
+            raise CakeError(f"One of the environment variables CAKE_* is not a number: {error}.") from None
+
+
+class Ring:
+    """The frames of a job, spread over all of its life: when it is full, every second frame goes.
+
+    Args:
+        most: bytes to keep.
+        count: frames to keep.
+    """
+
+    def __init__(self, most: int, count: int = 240):
+        self.most, self.count = most, count
+        self.clear()
+
+    def clear(self) -> None:
+        self.frames: list[bytes] = []
+        self._latest: bytes | None = None
+        self._stride, self._seen, self._bytes = 1, 0, 0
+
+    def add(self, frame: bytes) -> None:
+        self._latest = frame
+        self._seen += 1
+        if self._seen % self._stride:
+            return
+        self.frames.append(frame)
+        self._bytes += len(frame)
+        if self._bytes > self.most or len(self.frames) > self.count:
+            self.frames = self.frames[1::2]
+            self._bytes = sum(map(len, self.frames))
+            self._stride *= 2
+
+    def all(self) -> list[bytes]:
+        """What is kept, and the latest frame in any case."""
+        if self._latest is None or (self.frames and self.frames[-1] is self._latest):
+            return list(self.frames)
+        return [*self.frames, self._latest]
+
+
+@dataclass(eq=False)
+class Job:
+    """A job as the server knows it. Commands return at once; what comes of them arrives as messages.
+
+    Attributes:
+        name: unguessable; who knows it may watch and steer.
+        kind, spec: what it does.
+        owner: the session it belongs to.
+        state: see `ACTIVE`; or "done", "failed", "stopped".
+        message: why it failed.
+        progress, stage, note, seconds_left: where it is.
+        version: counts the edits of its settings.
+        result: what it delivered.
+    """
+
+    name: str
+    kind: str
+    spec: dict[str, Any]
+    owner: str
+    runner: JobRunner = field(repr=False)
+    worker: str = "compute"
+    state: str = "ready"
+    message: str = ""
+    progress: float = 0.0
+    stage: str = ""
+    note: str = ""
+    seconds_left: float | None = None
+    version: int = 0
+    rate: float | None = None
+    result: dict[str, Any] | None = None
+    scene: bytes | None = field(default=None, repr=False)
+    ring: Ring = field(default=None, repr=False)
+    touched: float = field(default_factory=time.monotonic)
+    subscribers: set[Callable[[Message], None]] = field(default_factory=set, repr=False)
+
+    # -- commands -----------------------------------------------------------------------------------------------
+
+    def play(self) -> None:
+        """Lets it run, or queues it where too many run already."""
+        self.runner.play(self)
+
+    def pause(self) -> None:
+        """Holds it after the step it is in."""
+        if self.state in ("running", "queued"):
+            self.runner.command(self, "pause")
+            self.runner.change(self, state="paused")
+
+    def step(self) -> None:
+        """One step, then hold."""
+        if self.state in ACTIVE:
+            self.runner.command(self, "step")
+            self.runner.change(self, state="paused")
+
+    def stop(self) -> None:
+        """Ends it."""
+        if self.state in ACTIVE:
+            self.runner.command(self, "stop")
+            self.runner.change(self, state="stopped")
+
+    def reset(self) -> None:
+        """Begins it anew, with the settings it has now."""
+        self.runner.reset(self)
+
+    def set(self, **settings: Any) -> int:
+        """Changes settings while it runs; returns the version that frames will carry once they count."""
+        self.version += 1
+        self.runner.command(self, "set", settings=settings, version=self.version)
+        return self.version
+
+    def pace(self, steps_per_second: float) -> None:
+        """How fast it may go; 0 for as fast as it can."""
+        self.rate = steps_per_second
+        self.runner.command(self, "rate", rate=steps_per_second)
+
+    def look(self, **wishes: Any) -> None:
+        """What somebody wants to see in the frames."""
+        self.runner.command(self, "look", wishes=wishes)
+
+    # -- what it shows ------------------------------------------------------------------------------------------
+
+    def subscribe(self, receive: Callable[[Message], None]) -> list[Message]:
+        """From now on `receive` gets each message, in a thread of the runner; returns those that came before."""
+        with self.runner.lock:
+            self.subscribers.add(receive)
+            self.touched = time.monotonic()
+            past: list[Message] = [self.status()]
+            return past + ([self.scene] if self.scene else []) + self.ring.all()
+
+    def unsubscribe(self, receive: Callable[[Message], None]) -> None:
+        """No more messages to `receive`."""
+        with self.runner.lock:
+            self.subscribers.discard(receive)
+            self.touched = time.monotonic()
+
+    def status(self) -> str:
+        """Where it is, as a JSON message."""
+        keys = ("state", "message", "progress", "stage", "note", "seconds_left", "version", "rate", "result")
+        queue = self.runner.position(self)
+        return json.dumps({"type": "status", **{k: getattr(self, k) for k in keys}, "queue": queue})
+
+
+class WorkerProcess:
+    """One compute process and the thread that listens to it. It can be told things before it is up.
+
+    Args:
+        receive: gets each message: its kind, the job's name, the content.
+        ended: called when the process has gone, with the reason.
+    """
+
+    def __init__(self, receive: Callable[[bytes, str, bytes], None], ended: Callable[[WorkerProcess, str], None]):
+        self._receive, self._ended = receive, ended
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+        self._unsent: list[bytes] = []
+        self.closing = False
+        self.connected = False
+        self._key = secrets.token_bytes(32)
+        self._folder = tempfile.mkdtemp(prefix="cake-")
+        unix = sys.platform != "win32"
+        self._listener = Listener(
+            f"{self._folder}/worker" if unix else None, "AF_UNIX" if unix else "AF_PIPE", authkey=self._key
+        )
+        # Not multiprocessing: its spawn would run the page again in the child.
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "cake_core.worker", self._listener.address],
+            stdin=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[1],
+        )
+        with self.process.stdin as stdin:
+            stdin.write(self._key.hex() + "\n")
+        for work in (self._listen, self._watch):
+            threading.Thread(target=work, name=f"cake-worker{work.__name__}", daemon=True).start()
+
+    def send(self, **message: Any) -> None:
+        """Sends a command. That the process has just gone is noticed by the listener, not here."""
+        text = json.dumps(message).encode()
+        with self._lock:
+            if self._connection is None:
+                self._unsent.append(text)
+                return
+            try:
+                self._connection.send_bytes(text)
+            except OSError:
+                pass
+
+    def close(self) -> None:
+        """Ends the process."""
+        self.closing = True
+        self.send(op="quit")
+        try:
+            self.process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+    def _listen(self) -> None:
+        try:
+            connection = self._listener.accept()
+            with self._lock:
+                for text in self._unsent:
+                    connection.send_bytes(text)
+                self._connection = connection
+            while True:
+                message = connection.recv_bytes()
+                self.connected = True
+                self._receive(message[:1], message[1:33].decode().strip(), message[33:])
+        except (EOFError, OSError, AuthenticationError):
+            pass
+        self._listener.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        code = self.process.wait()
+        if not self.closing:
+            name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            self._ended(self, name)
+
+    def _watch(self) -> None:
+        """A process that dies before it has called leaves the listener waiting: call in its place."""
+        self.process.wait()
+        if self._connection is None:
+            try:
+                Client(self._listener.address, authkey=self._key).close()
+            except (OSError, EOFError, AuthenticationError):
+                pass
+
+
+class JobRunner:
+    """All jobs of one server.
+
+    Args:
+        limits: what it allows.
+    """
+
+    def __init__(self, limits: Limits | None = None):
+        self.limits = limits or Limits.from_environment()
+        self.lock = threading.RLock()
+        self.jobs: dict[str, Job] = {}
+        self._queue: deque[Job] = deque()
+        self._workers: dict[str, WorkerProcess] = {}
+        self._early_deaths: dict[str, int] = {}
+        self._closing = threading.Event()
+        threading.Thread(target=self._reap, name="cake-reaper", daemon=True).start()
+        atexit.register(self.close)
+
+    # -- for pages and sockets ----------------------------------------------------------------------------------
+
+    def submit(self, kind: str, spec: dict[str, Any], *, owner: str = "", play: bool = False) -> Job:
+        """Makes a job. It shows its beginning; with `play` it also runs.
+
+        Raises:
+            CakeError: the owner has too many jobs that run.
+        """
+        with self.lock:
+            self._make_room(owner)
+            worker = "embedding" if kind == "embedding" else "compute"
+            job = Job(secrets.token_urlsafe(18), kind, spec, owner, self, worker, ring=Ring(self.limits.ring_bytes))
+            self.jobs[job.name] = job
+            self._hand_over(job)
+            if play:
+                self.play(job)
+            return job
+
+    def find(self, name: str) -> Job | None:
+        """The job of that name, if it is still known."""
+        return self.jobs.get(name)
+
+    def forget(self, job: Job) -> None:
+        """Ends a job and drops what is kept of it."""
+        job.stop()
+        with self.lock:
+            self.jobs.pop(job.name, None)
+
+    def close(self) -> None:
+        """Ends all processes."""
+        self._closing.set()
+        for worker in self._workers.values():
+            worker.close()
+
+    # -- for jobs -----------------------------------------------------------------------------------------------
+
+    def play(self, job: Job) -> None:
+        with self.lock:
+            if job.state not in ("ready", "paused"):
+                return
+            if sum(j.state == "running" for j in self.jobs.values()) >= self.limits.max_running:
+                self._queue.append(job)
+                self.change(job, state="queued")
+                return
+            self.command(job, "play")
+            self.change(job, state="running")
+
+    def reset(self, job: Job) -> None:
+        with self.lock:
+            if job.state in ACTIVE:
+                self.command(job, "stop")
+            job.ring.clear()
+            job.scene, job.result, job.message = None, None, ""
+            job.progress, job.stage, job.note, job.seconds_left = 0.0, "", "", None
+            self._hand_over(job)
+            self.change(job, state="ready")
+
+    def command(self, job: Job, op: str, **values: Any) -> None:
+        """Sends a command about a job to its process."""
+        job.touched = time.monotonic()
+        if worker := self._workers.get(job.worker):
+            worker.send(op=op, job=job.name, **values)
+
+    def position(self, job: Job) -> int | None:
+        """Its place in the queue, from 1; None where it does not wait."""
+        with self.lock:
+            return self._queue.index(job) + 1 if job in self._queue else None
+
+    def change(self, job: Job, **values: Any) -> None:
+        """Notes something about a job and tells its subscribers; lets queued jobs follow where there is room."""
+        with self.lock:
+            for key, value in values.items():
+                setattr(job, key, value)
+            if job in self._queue and job.state != "queued":
+                self._queue.remove(job)
+            self._publish(job, job.status())
+            room = self.limits.max_running - sum(j.state == "running" for j in self.jobs.values())
+            if values.get("state") not in (None, "running", "queued") and room > 0 and self._queue:
+                following = self._queue.popleft()
+                following.state = "paused"
+                self.play(following)
+            if "state" in values:
+                for waiting in self._queue:
+                    self._publish(waiting, waiting.status())
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _hand_over(self, job: Job) -> None:
+        worker = self._workers.get(job.worker)
+        if worker is None:
+            worker = self._workers[job.worker] = WorkerProcess(self._receive, self._ended)
+        worker.send(op="submit", job=job.name, kind=job.kind, spec=job.spec)
+        if job.rate is not None:
+            worker.send(op="rate", job=job.name, rate=job.rate)
+
+    def _make_room(self, owner: str) -> None:
+        """Drops the oldest job of an owner that does not run, where the owner has as many as are allowed."""
+        theirs = [j for j in self.jobs.values() if j.owner == owner]
+        if len(theirs) < self.limits.max_jobs_per_owner:
+            return
+        resting = [j for j in theirs if j.state not in ("running", "queued") and not j.subscribers]
+        if not resting:
+            raise CakeError(f"You have {len(theirs)} jobs running. Stop one of them before you start another.")
+        self.forget(min(resting, key=lambda j: j.touched))
+
+    def _receive(self, kind: bytes, name: str, content: bytes) -> None:
+        """A message from a process, in its listener's thread."""
+        with self.lock:
+            job = self.jobs.get(name)
+            if job is None:
+                return
+            if kind == b"S":
+                job.scene = content
+                self._publish(job, content)
+            elif kind == b"F":
+                job.ring.add(content)
+                self._publish(job, content)
+            else:
+                self._event(job, json.loads(content))
+
+    def _event(self, job: Job, values: dict[str, Any]) -> None:
+        event = values.pop("event")
+        if event == "progress":
+            self.change(job, **values)
+        elif event == "result":
+            job.result = values
+        elif event == "edited":
+            # What was changed while it ran also holds when it begins anew.
+            experiment = job.spec.get("experiment")
+            if experiment is not None:
+                experiment["settings"].update(values["settings"])
+        elif event == "refused":
+            self._publish(job, json.dumps({"type": "refused", "message": values["message"]}))
+        elif event == "state" and values["state"] != "stopped":  # that it stopped was noted when it was asked to
+            self.change(job, state=values["state"], message=values["message"])
+
+    def _publish(self, job: Job, message: Message) -> None:
+        for receive in list(job.subscribers):
+            receive(message)
+
+    def _ended(self, worker: WorkerProcess, reason: str) -> None:
+        """A process has died: replace it, say so in its jobs, and let the others go on."""
+        with self.lock:
+            if self._closing.is_set():
+                return
+            name = next(k for k, w in self._workers.items() if w is worker)
+            del self._workers[name]
+            deaths = 0 if worker.connected else self._early_deaths.get(name, 0) + 1
+            self._early_deaths[name] = deaths
+            log.warning("the %s process ended (%s)", name, reason)
+            for job in [j for j in self.jobs.values() if j.worker == name and j.state in ACTIVE]:
+                begun = job.progress > 0.02 or job.state == "running"
+                if begun or deaths >= MOST_EARLY_DEATHS:
+                    self.change(
+                        job,
+                        state="failed",
+                        message=f"The compute process ended unexpectedly ({reason}), and this run with it. "
+                        "A new process is ready: press Reset, then Play.",
+                    )
+                else:
+                    self._hand_over(job)
+
+    def _reap(self) -> None:
+        """Ends jobs that do not run and that nobody has looked at for long."""
+        while not self._closing.wait(20):
+            with self.lock:
+                limit = time.monotonic() - 60 * self.limits.idle_minutes
+                for job in list(self.jobs.values()):
+                    if not job.subscribers and job.state not in ("running", "queued") and job.touched < limit:
+                        self.forget(job)
+
+
+MOST_EARLY_DEATHS = 3  # of processes that never said a word: something is wrong that a new one won't mend

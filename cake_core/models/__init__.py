@@ -1,0 +1,74 @@
+"""Architectures of teachers and students. Every model maps inputs (B, *shape) to logits (B, C).
+
+Each model has two parts, `body` (inputs -> features) and `head` (the last linear layer, features -> logits), so that
+features can be read from any of them in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ..errors import CakeError
+from .cnn import cnn
+from .lenet import lenet5, lenet5_half
+from .mlp import mlp
+from .resnet import resnet4
+
+__all__ = ["MODELS", "ModelInfo", "build", "parameter_count"]
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """An architecture: its name, title, one sentence about it, what it takes, and how it is built."""
+
+    name: str
+    title: str
+    kinds: tuple[str, ...]
+    help: str
+    make: Callable[[Shape, int], nn.Module]
+
+
+MODELS: dict[str, ModelInfo] = {
+    m.name: m
+    for m in (
+        ModelInfo("mlp", "MLP", ("points", "images"), "Fully connected layers; it knows nothing of images.", mlp),
+        ModelInfo("lenet5", "LeNet-5", ("images",), "Three convolutions (6, 16, 120 channels) and 84 units.", lenet5),
+        ModelInfo("lenet5-half", "LeNet-5-Half", ("images",), "LeNet-5 at half of every width.", lenet5_half),
+        ModelInfo("cnn", "CNN", ("images",), "Four plain convolutions (32, 64, 64, 64 channels).", cnn),
+        ModelInfo("resnet4", "ResNet-4", ("images",), "Four residual blocks with batch normalisation.", resnet4),
+    )
+}
+
+
+def build(name: str, shape: Shape, classes: int, seed: int = 0) -> nn.Module:
+    """A freshly initialised model, the same for the same seed; the global random state stays as it was.
+
+    Args:
+        name: a key of `MODELS`.
+        shape: shape of one input: (2,) or (channels, height, width).
+        classes: number of logits.
+        seed: seed of the initial weights.
+
+    Raises:
+        CakeError: there is no such model, or it does not take inputs of this shape.
+    """
+    if name not in MODELS:
+        raise CakeError(f"There is no model '{name}'. Choose one of: {', '.join(MODELS)}.")
+    info, kind = MODELS[name], "images" if len(shape) == 3 else "points"
+    if kind not in info.kinds:
+        fitting = ", ".join(m.name for m in MODELS.values() if kind in m.kinds)
+        raise CakeError(f"{info.title} takes {info.kinds[0]}, not {kind}. For {kind} choose: {fitting}.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return info.make(shape, classes)
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of trainable values."""
+    return sum(p.numel() for p in model.parameters())

@@ -1,0 +1,472 @@
+"""From settings to numbers: data -> teacher -> synthesis -> student -> evaluation, as one iterator.
+
+`Experiment` says everything that a result depends on. `Distillation` runs one experiment; `repeat` runs several and
+sums them up.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import SerializeAsAny, model_validator
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from . import data, devices, evaluation, models
+from . import teacher as teachers
+from .config import Config, as_text, param
+from .data import DataConfig, Dataset
+from .data.images import download
+from .errors import CakeError
+from .evaluation import Rate
+from .methods import METHODS, MethodConfig, find
+from .student import StudentConfig, StudentTraining
+from .synthesis import Synthesis
+from .synthetic import Oracle, Problem, Snapshot, SyntheticSet
+from .teacher import Teacher, TeacherTraining
+from .training import TrainStep
+
+__all__ = ["Distillation", "Distilled", "Experiment", "Outcome", "Update", "distill", "evaluate", "summary"]
+
+Stage = Literal["data", "teacher", "synthesis", "student", "evaluation", "control"]
+
+# Share of the work that each stage is taken to be, for the progress bar.
+SHARES: dict[Stage, float] = {"data": 0.01, "teacher": 0.14, "synthesis": 0.6, "student": 0.24, "evaluation": 0.01}
+NEAR = 0.1  # a sample this close to the boundary counts as near it; data have standard deviation 1
+
+
+class Experiment(Config):
+    """Everything that a result depends on, the seed included. It goes to the URL and comes back the same."""
+
+    data: DataConfig = DataConfig()
+    teacher: str = param(
+        "",
+        group="Data",
+        help="A shipped teacher ('mnist/lenet5'), one trained here ('run:...'), or an architecture to train now. "
+        "Empty: the shipped teacher of these data, or a fresh one where there is none.",
+    )
+    method: str = param("cake", choices=tuple(METHODS), help="How the synthetic samples are made.")
+    settings: SerializeAsAny[MethodConfig] = MethodConfig()
+    student: StudentConfig = StudentConfig()
+    seed: int = param(
+        0, low=0, high=2**31 - 1, group="Data", help="Seed of the samples and of the student. Same seed, same result."
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = param(
+        "auto", group="Advanced", help="Where to compute. The samples depend on the type of device."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: Any) -> Any:
+        """Settings may be given as plain values; what is not given comes from the presets of method and data."""
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        config = values.get("data", {})
+        config = config if isinstance(config, DataConfig) else DataConfig.from_dict(config)
+        values["data"] = config = config.replace(name=data.info(config.name).name)
+        method, info = find(values.get("method", "cake")), data.info(config.name)
+        if not isinstance(values.get("settings"), method.Config):
+            values["settings"] = method.config_for(info, **dict(values.get("settings") or {}))
+        if not isinstance(values.get("student"), StudentConfig):
+            values["student"] = StudentConfig.for_data(info, **(values.get("student") or {}))
+        return values
+
+    @model_validator(mode="after")
+    def _check_fit(self) -> Self:
+        """A student or a teacher that can't see these data is refused here, before anything is computed."""
+        info = data.info(self.data.name)
+        for role, model in (("student", self.student.model), ("teacher", self.teacher)):
+            if model in models.MODELS and info.kind not in models.MODELS[model].kinds:
+                fitting = ", ".join(m.name for m in models.MODELS.values() if info.kind in m.kinds)
+                raise CakeError(f"A {model} can't be the {role} for {info.title}. Choose one of: {fitting}.")
+        return self
+
+    # The flat form is what people type: settings of the method stand bare, the others under their part's name, and
+    # `data` and `student` alone mean the data set's and the architecture's name.
+
+    def to_query(self, prefix: str = "") -> dict[str, str]:
+        info = data.info(self.data.name)
+        preset = {
+            "data": DataConfig(),
+            "settings": find(self.method).config_for(info),
+            "student": StudentConfig.for_data(info),
+        }
+        flat: dict[str, str] = {}
+        for name, declared in type(self).model_fields.items():
+            value = getattr(self, name)
+            if name not in preset:
+                flat |= {name: as_text(value)} if value != declared.default else {}
+                continue
+            for key, v in value:
+                if v != getattr(preset[name], key):
+                    flat[SHORT.get((name, key), key if name == "settings" else f"{name}.{key}")] = as_text(v)
+        return flat
+
+    @classmethod
+    def from_query(cls, flat: Mapping[str, str]) -> Self:
+        """The inverse of `to_query`.
+
+        Raises:
+            CakeError: a key is unknown, or a value is wrong.
+        """
+        values: dict[str, Any] = {"data": {}, "settings": {}, "student": {}}
+        parts = {short: place for place, short in SHORT.items()}
+        for key, value in flat.items():
+            part, dot, rest = key.partition(".")
+            if key in parts:
+                part, rest = parts[key]
+                values[part][rest] = value
+            elif dot and part in ("data", "student"):
+                values[part][rest] = value
+            elif key in ("teacher", "method", "seed", "device"):
+                values[key] = value
+            else:
+                values["settings"][key] = value
+        return cls.from_dict(values)
+
+
+SHORT = {("data", "name"): "data", ("student", "model"): "student"}
+
+
+@dataclass(frozen=True)
+class Update:
+    """One moment of a pipeline.
+
+    Attributes:
+        stage: what it is doing.
+        progress: share of the whole work that is done, 0 to 1.
+        note: a few words for people.
+        snapshot: the samples, while they are made.
+        training: the losses of the teacher or the student, while it is trained.
+    """
+
+    stage: Stage
+    progress: float
+    note: str = ""
+    snapshot: Snapshot | None = None
+    training: TrainStep | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The numbers of one finished experiment.
+
+    Attributes:
+        seed: of the samples and the student.
+        teacher_accuracy, student_accuracy: on the real test data.
+        agreement: share of the real test data on which both name the same class.
+        calibration_error: of the student on the real test data.
+        near_boundary: share of samples within `NEAR` of the teacher's boundary, to first order.
+        coverage: share of the boundary's length in view that has a sample within `NEAR` (2-D only).
+        plane_agreement: share of the plane in view on which both name the same class (2-D only).
+        samples: number of synthetic samples.
+        forward_calls, gradient_calls: samples that the teacher answered, and gave a gradient for.
+        seconds: spent on "teacher", "synthesis", "training", "evaluation".
+    """
+
+    seed: int
+    teacher_accuracy: Rate
+    student_accuracy: Rate
+    agreement: Rate
+    calibration_error: float
+    near_boundary: Rate
+    coverage: float | None
+    plane_agreement: Rate | None
+    samples: int
+    forward_calls: int
+    gradient_calls: int
+    seconds: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values: each rate as its value, with its interval beside it."""
+        plain: dict[str, Any] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, Rate):
+                plain |= {f.name: value.value, f"{f.name}_interval": [value.low, value.high]}
+            else:
+                plain[f.name] = value
+        return {**plain, "n_test": self.student_accuracy.n}
+
+
+class Distillation(Iterator[Update]):
+    """Runs one experiment. When the iterator is exhausted, `outcome` holds the numbers.
+
+    Args:
+        experiment: what to run.
+        teacher: a teacher that is loaded already, or any function from normalised inputs to logits.
+        student: a network to train in place, instead of a fresh one.
+        every: a snapshot after every so many steps of the synthesis.
+        in_flight: mini-batches to work on at once (0: as many as suit the device).
+
+    Attributes:
+        dataset, teacher, oracle, samples, student, outcome: each is there as soon as its stage is done; `oracle` (the
+            teacher as the method sees it) and `student` from the beginning of theirs.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        *,
+        teacher: Teacher | Callable[[Tensor], Tensor] | None = None,
+        student: nn.Module | None = None,
+        every: int = 1,
+        in_flight: int = 0,
+    ):
+        self.experiment, self.teacher, self.student = experiment, teacher, student
+        self.device = devices.choose(experiment.device)
+        self.dataset: Dataset | None = None
+        self.oracle: Oracle | None = None
+        self.synthesis: Synthesis | None = None
+        self.samples: SyntheticSet | None = None
+        self.outcome: Outcome | None = None
+        self._every, self._in_flight = every, in_flight
+        self._seconds = dict.fromkeys(("teacher", "synthesis", "training", "evaluation"), 0.0)
+        self._stages = self._loop()
+
+    def __next__(self) -> Update:
+        return next(self._stages)
+
+    def close(self) -> None:
+        """Cancels the run."""
+        self._stages.close()
+
+    def edit(self, **settings: Any) -> None:
+        """Changes live settings of the method; they count from the next step on.
+
+        Raises:
+            CakeError: a setting is unknown, out of bounds or fixed once a run has begun.
+        """
+        new = self.experiment.settings.replace(**settings)
+        if self.synthesis is not None:
+            self.synthesis.config = new
+        self.experiment = self.experiment.replace(settings=new)
+
+    def save(self, folder: Path) -> None:
+        """Writes the samples, the student and, where it was trained here, the teacher."""
+        self.samples.save(folder / "samples.safetensors")
+        save_file(
+            {k: v.cpu().contiguous() for k, v in self.student.state_dict().items()}, folder / "student.safetensors"
+        )
+        if isinstance(self.teacher, Teacher) and not (folder / "teacher.json").exists():
+            self.teacher.save(folder, "teacher")
+
+    # -- the stages ---------------------------------------------------------------------------------------------
+
+    def _loop(self) -> Iterator[Update]:
+        if self.teacher is None and (name := resolve_teacher(self.experiment)):
+            self.teacher = teachers.load(name)
+        used = [s for s in SHARES if s != "teacher" or self.teacher is None]
+        whole, before = sum(SHARES[s] for s in used), 0.0
+        for stage in used:
+            for part, update in getattr(self, f"_{stage}")():
+                yield replace(update, progress=(before + SHARES[stage] * part) / whole)
+            before += SHARES[stage]
+
+    def _data(self) -> Iterator[tuple[float, Update]]:
+        config = self.experiment.data
+        for share in download(config.name):
+            yield share, Update("data", 0, f"Downloading {data.info(config.name).title}")
+        self.dataset = data.load(config).to(self.device)
+        yield 1.0, Update("data", 0, "Data loaded")
+
+    def _teacher(self) -> Iterator[tuple[float, Update]]:
+        model = self.experiment.teacher or default_teacher(self.experiment)
+        training = TeacherTraining(self.dataset, self.experiment.data, model, seed=self.experiment.seed)
+        for step in self._timed("teacher", training):
+            yield step.update / step.total, Update("teacher", 0, "Training a teacher", training=step)
+        self.teacher = training.teacher
+
+    def _synthesis(self) -> Iterator[tuple[float, Update]]:
+        e, info = self.experiment, self.dataset.info
+        method = find(e.method)(e.settings)
+        network = self.teacher.network if isinstance(self.teacher, Teacher) else self.teacher
+        self.oracle = Oracle(network, self.device, gradient="gradient" in method.access)
+        problem = Problem(self.oracle, info.shape, len(info.classes), e.settings.batches, self.device)
+        run = Synthesis(method, problem, seed=e.seed, in_flight=self._in_flight, every=self._every)
+        self.synthesis = run
+        for snapshot in self._timed("synthesis", run):
+            share = snapshot.step / max(1, snapshot.total)
+            yield share, Update("synthesis", 0, "Moving samples", snapshot=snapshot)
+        self.samples = run.result
+
+    def _student(self) -> Iterator[tuple[float, Update]]:
+        e = self.experiment
+        training = StudentTraining(self.samples, e.student, seed=e.seed, network=self.student)
+        self.student = training.network
+        for step in self._timed("training", training):
+            yield step.update / step.total, Update("student", 0, "Training the student", training=step)
+
+    def _evaluation(self) -> Iterator[tuple[float, Update]]:
+        yield 0.0, Update("evaluation", 0, "Comparing student and teacher")
+        start = time.perf_counter()
+        outcome = evaluate(self.oracle.network, self.student, self.samples, self.dataset, seed=self.experiment.seed)
+        self._seconds["evaluation"] = time.perf_counter() - start
+        self.outcome = replace(outcome, seconds=dict(self._seconds))
+        yield 1.0, Update("evaluation", 0, "Done")
+
+    def _timed(self, stage: str, run: Iterator[Any]) -> Iterator[Any]:
+        """The same items; the time spent on making them is added up."""
+        while True:
+            start = time.perf_counter()
+            item = next(run, None)
+            self._seconds[stage] += time.perf_counter() - start
+            if item is None:
+                return
+            yield item
+
+
+def noise_only(experiment: Experiment) -> Experiment:
+    """The control of an experiment: as many samples, the same teacher and student, but the samples are noise."""
+    s = experiment.settings
+    return Experiment.from_dict(
+        {
+            **experiment.to_dict(),
+            "method": "noise",
+            "settings": {"batches": s.batches, "samples": s.samples, "sigma": s.sigma},
+        }
+    )
+
+
+def default_teacher(experiment: Experiment) -> str:
+    """The architecture of a teacher that has to be trained first."""
+    return "mlp" if data.info(experiment.data.name).kind == "points" else "lenet5"
+
+
+def resolve_teacher(experiment: Experiment) -> str | None:
+    """The name of the teacher to load, or None where one has to be trained.
+
+    Raises:
+        CakeError: the named teacher does not exist, or it learned something else.
+    """
+    name = experiment.teacher
+    if name in models.MODELS:
+        return None
+    if not name:
+        card = teachers.shipped_for(experiment.data)
+        return card.name if card else None
+    card = teachers.card(name)
+    theirs, ours = card.data_config, experiment.data
+    if theirs.name != ours.name:
+        raise CakeError(f"Teacher '{name}' learned {theirs.name}, not {ours.name}. Choose --data {theirs.name}.")
+    if data.info(ours.name).kind == "points" and theirs != ours:
+        told = ", ".join(f"{k} {v}" for k, v in theirs.to_dict().items() if k != "name")
+        raise CakeError(
+            f"Teacher '{name}' learned {theirs.name} with {told}. Choose the same, or leave the teacher out "
+            "to have one trained on these data."
+        )
+    return name
+
+
+def view_half_width(dataset: Dataset) -> float:
+    """Half the side of the square of the plane that is looked at: all training points, and a margin."""
+    return round(1.15 * dataset.inputs(dataset.train_x).abs().max().item(), 1)
+
+
+def evaluate(
+    teacher: nn.Module, student: nn.Module, samples: SyntheticSet, dataset: Dataset, *, seed: int = 0
+) -> Outcome:
+    """Compares a student with its teacher on the real test data, and sees where the samples lie.
+
+    Args:
+        teacher, student: networks on the device of `dataset`.
+        samples: what the student learned from.
+        dataset: whose test part judges.
+        seed: noted in the outcome.
+    """
+    of_teacher = evaluation.predict(teacher, dataset.test_x, dataset.inputs)
+    of_student = evaluation.predict(student, dataset.test_x, dataset.inputs)
+    distance = torch.cat([evaluation.boundary_distance(teacher, x) for x in samples.x.split(1024)])
+    cover, plane = None, None
+    if dataset.info.kind == "points":
+        width = view_half_width(dataset)
+        line = evaluation.boundary_line(teacher, width)
+        cover = evaluation.coverage(line, samples.x.cpu(), NEAR)
+        points = evaluation.grid(width, 100, samples.x.device)
+        plane = evaluation.agreement(evaluation.predict(student, points), evaluation.predict(teacher, points))
+    return Outcome(
+        seed=seed,
+        teacher_accuracy=evaluation.accuracy(of_teacher, dataset.test_y),
+        student_accuracy=evaluation.accuracy(of_student, dataset.test_y),
+        agreement=evaluation.agreement(of_student, of_teacher),
+        calibration_error=evaluation.calibration_error(of_student, dataset.test_y),
+        near_boundary=Rate.of(int((distance <= NEAR).sum()), len(samples)),
+        coverage=cover,
+        plane_agreement=plane,
+        samples=len(samples),
+        forward_calls=samples.provenance.get("forward_calls", 0),
+        gradient_calls=samples.provenance.get("gradient_calls", 0),
+        seconds={},
+    )
+
+
+def summary(outcomes: Iterable[Outcome]) -> dict[str, dict[str, float]]:
+    """Mean and standard deviation (n - 1 in the denominator; 0 for a single run) of every number over runs."""
+    rows = [o.to_dict() for o in outcomes]
+    numbers = [k for k, v in rows[0].items() if isinstance(v, int | float) and k not in ("seed", "n_test")]
+    table = {k: [row[k] for row in rows] for k in numbers}
+    table |= {f"seconds_{k}": [row["seconds"][k] for row in rows] for k in rows[0]["seconds"]}
+    return {
+        k: {"mean": statistics.fmean(v), "std": statistics.stdev(v) if len(v) > 1 else 0.0} for k, v in table.items()
+    }
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """What `distill` returns: the networks, the samples between them, and the numbers."""
+
+    teacher: Callable[[Tensor], Tensor]
+    samples: SyntheticSet
+    student: nn.Module
+    metrics: dict[str, Any]
+
+
+def distill(
+    teacher: str | Callable[[Tensor], Tensor] = "",
+    *,
+    data: str = "moons",
+    method: str = "cake",
+    student: str | nn.Module = "",
+    seed: int = 0,
+    device: str = "auto",
+    **settings: Any,
+) -> Distilled:
+    """Distils a teacher without its data, and judges the student on the real test data.
+
+    >>> import cake_core                                                       # doctest: +SKIP
+    >>> done = cake_core.distill("moons/mlp", data="moons", method="lake")     # doctest: +SKIP
+    >>> done.metrics["agreement"]                                              # doctest: +SKIP
+
+    Args:
+        teacher: a shipped teacher's name, an architecture to train first, or any function from normalised inputs to
+            logits, which is not changed.
+        data: whose test part judges, and whose shape and classes the samples have.
+        method: a name in `METHODS`.
+        student: an architecture's name, or a network that is trained in place; empty for the data's default.
+        seed: of samples and student.
+        device: "auto", "cpu", "cuda" or "mps".
+        settings: settings of the method by name; of data and student as `**{"student.updates": 500}`.
+
+    Raises:
+        CakeError: a name or setting is unknown or out of bounds.
+    """
+    named = {"data": data, "method": method, "seed": str(seed), "device": device}
+    named |= {"teacher": teacher} if isinstance(teacher, str) else {}
+    named |= {"student": student} if isinstance(student, str) and student else {}
+    experiment = Experiment.from_query({**named, **{k: as_text(v) for k, v in settings.items()}})
+    run = Distillation(
+        experiment,
+        teacher=None if isinstance(teacher, str) else teacher,
+        student=student if isinstance(student, nn.Module) else None,
+    )
+    for _ in run:
+        pass
+    own = run.teacher.network if isinstance(run.teacher, Teacher) else run.teacher
+    return Distilled(own, run.samples, run.student, run.outcome.to_dict())

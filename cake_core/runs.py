@@ -1,0 +1,64 @@
+"""The run store: one folder per run, written so that a crash leaves either the old file or the new one."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from .errors import CakeError
+
+__all__ = ["create", "find", "folder", "read", "write_json"]
+
+
+def folder() -> Path:
+    """Where runs lie: the environment variable CAKE_RUNS_DIR, or a folder of this user."""
+    return Path(os.environ.get("CAKE_RUNS_DIR") or platformdirs.user_data_path("cake-lab") / "runs")
+
+
+def create() -> str:
+    """A new run's id: sortable by time, and not to be guessed. Its folder exists."""
+    name = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(8)
+    (folder() / name).mkdir(parents=True)
+    return name
+
+
+def find(run: str) -> Path:
+    """The folder of a run.
+
+    Raises:
+        CakeError: there is no such run.
+    """
+    path = folder() / run
+    if not re.fullmatch(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{16}", run) or not path.is_dir():
+        raise CakeError("There is no such run. It may have been deleted, or it was made on another machine.")
+    return path
+
+
+def read(run: str) -> dict[str, Any]:
+    """What a finished run wrote last: its settings and results.
+
+    Raises:
+        CakeError: there is no such run, or it did not finish.
+    """
+    try:
+        return json.loads((find(run) / "run.json").read_text())
+    except (OSError, ValueError):
+        raise CakeError("This run did not finish, so there is nothing to read. Start it again.") from None
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes a JSON file whole or not at all."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as f:
+        json.dump(values, f, indent=1)
+        f.write("\n")
+        f.flush()
+        os.fsync(f.fileno())
+    os.replace(f.name, path)

@@ -1,0 +1,233 @@
+"""Teachers: shipped with the app, trained here, or of one's own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from . import data, evaluation, models, runs
+from .data import DataConfig, Dataset
+from .errors import CakeError
+from .evaluation import Rate
+from .training import TrainConfig, TrainStep, train
+
+__all__ = [
+    "SHIPPED_FOLDER",
+    "Teacher",
+    "TeacherCard",
+    "TeacherTraining",
+    "card",
+    "load",
+    "recipe",
+    "shipped",
+    "shipped_for",
+]
+
+SHIPPED_FOLDER = Path(__file__).parents[1] / "assets" / "teachers"
+
+# What differs from the defaults of TrainConfig, by data set or kind.
+RECIPES: dict[str, dict[str, Any]] = {
+    "points": {"updates": 2000, "learning_rate": 0.01},
+    "images": {
+        "updates": 9380,  # 20 epochs of MNIST
+        "batch_size": 128,
+        "optimizer": "sgd",
+        "learning_rate": 0.05,
+        "weight_decay": 5e-4,
+        "shift": 2,
+    },
+    "digits": {"updates": 2000, "batch_size": 64, "optimizer": "adam", "learning_rate": 3e-3, "shift": 1},
+    "fashion-mnist": {"updates": 14_070, "shift": 0},  # 30 epochs
+}
+
+
+def recipe(name: str, **changes: Any) -> TrainConfig:
+    """How a teacher of this data set is trained, with some settings changed."""
+    info = data.info(name)
+    return TrainConfig.from_dict({**RECIPES[info.kind], **RECIPES.get(info.name, {}), **changes})
+
+
+@dataclass(frozen=True)
+class TeacherCard:
+    """What is known about a trained teacher; stored as JSON beside its weights.
+
+    Attributes:
+        name: "<data>/<model>" for shipped ones, "run:<id>" for those trained here.
+        data: the settings of the data set it was trained on.
+        model: its architecture.
+        seed: seed of its weights and of the order of examples.
+        recipe: how it was trained.
+        parameters: number of trainable values.
+        accuracy: on the test part of its data, with n and interval.
+        trained_with: version of torch.
+        sha256: hash of the weights' file, checked at load.
+    """
+
+    name: str
+    data: dict[str, Any]
+    model: str
+    seed: int
+    recipe: dict[str, Any]
+    parameters: int
+    accuracy: Rate
+    trained_with: str
+    sha256: str = ""
+
+    @property
+    def title(self) -> str:
+        """For people: "LeNet-5 on MNIST"."""
+        return f"{models.MODELS[self.model].title} on {data.info(self.data['name']).title}"
+
+    @property
+    def data_config(self) -> DataConfig:
+        """The data set it was trained on."""
+        return DataConfig.from_dict(self.data)
+
+    @classmethod
+    def read(cls, path: Path) -> TeacherCard:
+        """Reads a card.
+
+        Raises:
+            CakeError: the file is no card.
+        """
+        try:
+            values = json.loads(path.read_text())
+            return cls(**{**values, "accuracy": Rate(**values["accuracy"])})
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise CakeError(f"{path.name} is not a teacher's card ({error}). Train the teacher again.") from None
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained network and its card."""
+
+    card: TeacherCard
+    network: nn.Module
+
+    def save(self, folder: Path, stem: str) -> TeacherCard:
+        """Writes <stem>.safetensors and, last, <stem>.json; returns the card with the file's hash."""
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = folder / f"{stem}.safetensors"
+        save_file({k: v.cpu().contiguous() for k, v in self.network.state_dict().items()}, weights)
+        card = replace(self.card, sha256=_sha256(weights))
+        runs.write_json(folder / f"{stem}.json", asdict(card))
+        return card
+
+
+def load(name: str) -> Teacher:
+    """A shipped teacher by its name, or one trained here by "run:<id>".
+
+    Raises:
+        CakeError: there is no such teacher, or its file was changed or cut short.
+    """
+    stem = _stem(name)
+    weights, card = stem.with_suffix(".safetensors"), TeacherCard.read(stem.with_suffix(".json"))
+    if not weights.is_file() or _sha256(weights) != card.sha256:
+        raise CakeError(
+            f"The weights of teacher '{name}' are missing or damaged: {weights.name} does not match its card. "
+            "Get the file again, or train the teacher again."
+        )
+    info = data.info(card.data["name"])
+    network = models.build(card.model, info.shape, len(info.classes))
+    try:
+        network.load_state_dict(load_file(weights))
+    except (RuntimeError, SafetensorError) as error:
+        raise CakeError(f"The weights of teacher '{name}' do not fit {card.model}: {error}") from None
+    return Teacher(card, network.eval())
+
+
+def card(name: str) -> TeacherCard:
+    """What is known about a teacher that `load` would load.
+
+    Raises:
+        CakeError: there is no such teacher.
+    """
+    return TeacherCard.read(_stem(name).with_suffix(".json"))
+
+
+def _stem(name: str) -> Path:
+    """Where a teacher's two files lie, without their endings."""
+    if name.startswith("run:"):
+        return runs.find(name.removeprefix("run:")) / "teacher"
+    if name in shipped():
+        return SHIPPED_FOLDER / name
+    raise CakeError(f"There is no teacher '{name}'. Shipped are: {', '.join(shipped())}.")
+
+
+@cache
+def shipped() -> dict[str, TeacherCard]:
+    """The cards of all shipped teachers, by name."""
+    cards = (TeacherCard.read(path) for path in sorted(SHIPPED_FOLDER.glob("*/*.json")))
+    return {card.name: card for card in cards}
+
+
+def shipped_for(config: DataConfig) -> TeacherCard | None:
+    """The first shipped teacher of exactly this data set, if there is one."""
+    points = data.info(config.name).kind == "points"
+    for card in shipped().values():
+        theirs = card.data_config
+        # Noise, number and seed describe 2-D sets only.
+        if theirs == config or (not points and theirs.name == config.name):
+            return card
+    return None
+
+
+class TeacherTraining(Iterator[TrainStep]):
+    """Trains a teacher; when the iterator is exhausted, `teacher` holds it, with its test accuracy.
+
+    Args:
+        dataset: what it learns.
+        config: the settings `dataset` was made from.
+        model: its architecture.
+        settings: how it is trained (None: the data set's recipe).
+        seed: weights and order of examples.
+        name: the name for its card.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: DataConfig,
+        model: str,
+        settings: TrainConfig | None = None,
+        *,
+        seed: int = 0,
+        name: str = "",
+    ):
+        info = dataset.info
+        self.network = models.build(model, info.shape, len(info.classes), seed).to(dataset.train_x.device)
+        self.teacher: Teacher | None = None
+        settings = settings or recipe(info.name)
+        self._steps = self._loop(dataset, config, model, settings, seed, name or f"{info.name}/{model}")
+
+    def __next__(self) -> TrainStep:
+        return next(self._steps)
+
+    def _loop(self, dataset, config, model, settings, seed, name) -> Iterator[TrainStep]:
+        yield from train(self.network, dataset.train_x, dataset.train_y, settings, seed=seed, inputs=dataset.inputs)
+        logits = evaluation.predict(self.network, dataset.test_x, dataset.inputs)
+        card = TeacherCard(
+            name=name,
+            data=config.to_dict(),
+            model=model,
+            seed=seed,
+            recipe=settings.to_dict(),
+            parameters=models.parameter_count(self.network),
+            accuracy=evaluation.accuracy(logits, dataset.test_y),
+            trained_with=f"torch {torch.__version__}",
+        )
+        self.teacher = Teacher(card, self.network)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

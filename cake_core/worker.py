@@ -1,0 +1,220 @@
+"""The compute process: drives the tasks of all jobs in turns and sends what they show.
+
+Started by `cake_core.jobs` as `python -m cake_core.worker ADDRESS`; the key for the connection comes on stdin. It
+ends when its connection does.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Client, Connection
+from typing import Any
+
+import torch
+
+from . import devices
+from .errors import CakeError
+from .pipeline import Update
+from .tasks import TASKS, Task
+
+__all__ = ["serve"]
+
+FRAMES_PER_SECOND = 30
+EVENTS_PER_SECOND = 5
+NICENESS = 5  # the page and the browser, if it is on this machine, come first
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Running:
+    """One job as the worker knows it.
+
+    Attributes:
+        task: the work.
+        running: whether it wants turns.
+        steps: turns that it gets though it is not running: it was asked for a single step.
+        priming: whether it still gets turns until there is something to see.
+        rate: steps per second it may take (0: as many as it can).
+        version: counts the edits of its settings.
+        used: seconds of work it has had, by which turns are given.
+        due: when its next step may be taken.
+        clock: seconds for which it has been running, and `since` when they were last counted.
+    """
+
+    name: str
+    task: Task
+    scene_sent: bool = False
+    running: bool = False
+    steps: int = 0
+    priming: bool = True
+    rate: float = FRAMES_PER_SECOND
+    version: int = 0
+    used: float = 0.0
+    due: float = 0.0
+    clock: float = 0.0
+    since: float | None = None
+    last_frame: float = 0.0
+    last_event: float = 0.0
+
+    @property
+    def wants_turn(self) -> bool:
+        return self.running or self.priming or self.steps > 0
+
+
+class Worker:
+    """The loop: take commands, give the next turn, send what is to be seen.
+
+    Args:
+        connection: to the process that runs the server.
+    """
+
+    def __init__(self, connection: Connection):
+        self.connection = connection
+        self.jobs: dict[str, Running] = {}
+
+    def run(self) -> None:
+        while True:
+            now = time.monotonic()
+            waiting = [j for j in self.jobs.values() if j.wants_turn]
+            ready = [j for j in waiting if j.due <= now]
+            patience = 0 if ready else max(0.0, min((j.due for j in waiting), default=now + 60) - now)
+            if self.connection.poll(patience):
+                if not self.command(json.loads(self.connection.recv_bytes())):
+                    return
+                continue  # commands first: a pause must not wait for another step
+            if ready:
+                self.turn(min(ready, key=lambda j: j.used))
+
+    # -- commands -----------------------------------------------------------------------------------------------
+
+    def command(self, message: dict[str, Any]) -> bool:
+        """Does what the server asks; False when it asks to quit."""
+        op, name = message["op"], message.get("job", "")
+        if op == "quit":
+            return False
+        if op == "submit":
+            self.submit(name, message["kind"], message["spec"])
+            return True
+        job = self.jobs.get(name)
+        if job is None:  # it ended while the command was on its way
+            return True
+        if op == "play":
+            job.running, job.due = True, time.monotonic()
+        elif op == "pause":
+            job.running, job.steps, job.since = False, 0, None
+        elif op == "step":
+            job.running, job.steps, job.since, job.due = False, 1, None, time.monotonic()
+        elif op == "rate":
+            job.rate, job.due = message["rate"], time.monotonic()
+        elif op == "look":
+            job.task.look(**message["wishes"])
+        elif op == "stop":
+            self.end(job, "stopped")
+        elif op == "set":
+            try:
+                job.task.edit(**message["settings"])
+                job.version = message["version"]
+                self.event(job, "edited", settings=message["settings"], version=job.version)
+            except CakeError as error:
+                self.event(job, "refused", message=str(error))
+        return True
+
+    def submit(self, name: str, kind: str, spec: dict[str, Any]) -> None:
+        # A newcomer gets no credit for the time before it came, and none is held against it.
+        used = min((j.used for j in self.jobs.values() if j.wants_turn), default=0.0)
+        try:
+            self.jobs[name] = Running(name, TASKS[kind](**spec), used=used)
+        except CakeError as error:
+            self.send(b"E", name, _json(event="state", state="failed", message=str(error), bug=False))
+
+    # -- turns --------------------------------------------------------------------------------------------------
+
+    def turn(self, job: Running) -> None:
+        """One step of one job, and what there is to see of it."""
+        start = time.monotonic()
+        try:
+            if torch.get_num_threads() != job.task.threads:
+                torch.set_num_threads(job.task.threads)
+            update = next(job.task, None)
+            if update is None:
+                self.event(job, "result", **job.task.finish())
+                self.end(job, "done")
+                return
+            alone = not job.running
+            job.steps = max(0, job.steps - 1)
+            job.priming = job.priming and not job.task.primed(update)
+            self.show(job, update, alone)
+        except CakeError as error:
+            self.end(job, "failed", str(error))
+        except MemoryError:
+            self.end(job, "failed", "The memory is full. Choose fewer samples or mini-batches and start again.")
+        except Exception as error:
+            if devices.is_out_of_memory(error):
+                self.end(job, "failed", "The device's memory is full. Choose fewer samples and start again.")
+                return
+            log.exception("job %s broke", job.name)
+            self.end(job, "failed", f"Something broke inside CAKE Lab ({type(error).__name__}: {error}).", bug=True)
+        finally:
+            now = time.monotonic()
+            job.used += now - start
+            if job.running:
+                job.clock += now - (job.since or start)
+                job.since = now
+            # Keep the rhythm when a step was late, but do not rush to make up for more than a moment.
+            job.due = max(job.due + 1 / job.rate, now - 0.1) if job.rate else now
+
+    def show(self, job: Running, update: Update, alone: bool) -> None:
+        now = time.monotonic()
+        if not job.scene_sent and (scene := job.task.scene()) is not None:
+            self.send(b"S", job.name, scene)
+            job.scene_sent = True
+        last = update.progress >= 1
+        if last or alone or now - job.last_frame >= 0.9 / FRAMES_PER_SECOND:
+            frame = job.task.frame(update, job.version, last)
+            if frame is not None:
+                self.send(b"F", job.name, frame)
+                job.last_frame = now
+        if last or alone or now - job.last_event >= 1 / EVENTS_PER_SECOND:
+            left = job.clock * (1 - update.progress) / update.progress if update.progress > 0.02 else None
+            self.event(
+                job, "progress", progress=update.progress, stage=update.stage, note=update.note, seconds_left=left
+            )
+            job.last_event = now
+
+    def end(self, job: Running, state: str, message: str = "", bug: bool = False) -> None:
+        self.jobs.pop(job.name, None)
+        job.task.close()
+        self.event(job, "state", state=state, message=message, bug=bug)
+
+    def event(self, job: Running, event: str, **values: Any) -> None:
+        self.send(b"E", job.name, _json(event=event, **values))
+
+    def send(self, kind: bytes, name: str, content: bytes) -> None:
+        """Sends a message about a job: one byte for its kind, 32 for the job's name, the content."""
+        self.connection.send_bytes(kind + name.encode().ljust(32) + content)
+
+
+def _json(**values: Any) -> bytes:
+    return json.dumps(values).encode()
+
+
+def serve(address: str, key: bytes) -> None:
+    """Connects to the server and works until the connection ends."""
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
+    with Client(address, authkey=key) as connection:
+        try:
+            Worker(connection).run()
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            pass  # the server has gone
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(message)s")
+    serve(sys.argv[1], bytes.fromhex(sys.stdin.readline().strip()))

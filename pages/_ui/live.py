@@ -1,0 +1,137 @@
+"""Puts the live view on a page and keeps it in step with the page's experiment."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import plotly
+import streamlit as st
+
+from cake_core.jobs import Job, Message
+
+from . import routes
+from .live_view import live_view
+
+__all__ = ["NUMBERS", "replay", "watch"]
+
+SECONDS_BETWEEN_FEEDS = 0.25  # where the server has no socket
+
+# The numbers that frames can carry, in the order they are shown.
+NUMBERS = [
+    ("step", "Step", "count", "Steps done, of all that the present stage takes."),
+    (
+        "near_boundary",
+        "Near the boundary",
+        "percent",
+        "Share of samples within 0.1 of the teacher's decision boundary, judged to first order.",
+    ),
+    ("hit_rate", "Steered where told", "percent", "Share of samples that the teacher puts into their steering class."),
+    ("confidence", "Teacher's confidence", "percent", "Mean probability of the class the teacher names."),
+    (
+        "forward_calls",
+        "Teacher calls",
+        "count",
+        "Samples that the teacher has answered. What a copy costs, if calls are counted.",
+    ),
+    ("gradient_calls", "Gradient calls", "count", "Samples for which the teacher also gave its gradient."),
+    ("student_accuracy", "Student's accuracy", "percent", "On real test data that the student has never seen."),
+    ("accuracy", "Accuracy", "percent", "On the test data."),
+]
+
+
+def watch(
+    job: Job,
+    *,
+    key: str,
+    sliders: Iterable[dict[str, Any]] = (),
+    rate: float = 30,
+    student: bool = True,
+    settings_changed: Callable[[dict[str, Any]], None] | None = None,
+) -> None:
+    """Shows a job.
+
+    Args:
+        job: what to watch.
+        key: of the component; the same job under the same key goes on where it was.
+        sliders: what may change while it runs (see `controls.sliders`).
+        rate: steps per second at speed 1.
+        student: whether there is a pane for the student.
+        settings_changed: gets all live settings when one was moved.
+    """
+    if job.rate is None:
+        job.pace(rate)
+    data = {
+        "job": job.name,
+        "sliders": list(sliders),
+        "numbers": [dict(zip(("name", "label", "format", "help"), n, strict=True)) for n in NUMBERS],
+        "rate": rate,
+        "student": student,
+        "seen": st.session_state.get(f"{key}:seen"),
+        **_addresses(),
+    }
+
+    def on_settings() -> None:
+        if settings_changed and (settings := st.session_state[key].get("settings")):
+            settings_changed(settings)
+
+    def on_ended() -> None:
+        st.session_state[f"{key}:seen"] = st.session_state[key].get("ended")
+
+    callbacks = {"on_settings_change": on_settings, "on_ended_change": on_ended}
+    if routes.are_mounted():
+        live_view(data, key=key, served=True, **callbacks)
+    else:
+        _fed(job, data, key, callbacks)
+
+
+def replay(name: str, *, key: str) -> None:
+    """Shows a stored run in a loop. Needs the server's routes; without them nothing moves, and nothing breaks."""
+    if routes.are_mounted():
+        data = {"recording": f"{_prefix()}live/recordings/{name}", "curves": False, "numbers": [], **_addresses()}
+        live_view(data, key=key, served=True)
+
+
+def _addresses() -> dict[str, str]:
+    if not routes.are_mounted():
+        return {}
+    return {"socket": f"{_prefix()}live/", "plotly": f"{_prefix()}live/{plotly.__version__}/plotly.min.js"}
+
+
+def _prefix() -> str:
+    path = st.get_option("server.baseUrlPath").strip("/")
+    return f"/{path}/" if path else "/"
+
+
+def _fed(job: Job, data: dict[str, Any], key: str, callbacks: dict[str, Callable[[], None]]) -> None:
+    """The same view without a socket: a fragment hands over what has come, a few times a second."""
+    inbox: list[Message] = st.session_state.setdefault(f"{key}:inbox:{job.name}", [])
+    if f"{key}:subscribed:{job.name}" not in st.session_state:
+        st.session_state[f"{key}:subscribed:{job.name}"] = True
+        inbox += job.subscribe(lambda message: inbox.append(message) or _trim(inbox))
+
+    def on_command() -> None:
+        routes.steer(job, st.session_state[key].get("command") or {})
+
+    @st.fragment(run_every=SECONDS_BETWEEN_FEEDS if job.state in ("running", "queued") else None)
+    def feed() -> None:
+        messages, inbox[:] = list(inbox), []
+        live_view({**data, "feed": packed(messages)}, key=key, served=False, on_command_change=on_command, **callbacks)
+
+    feed()
+
+
+def _trim(inbox: list[Message]) -> None:
+    if len(inbox) > 200:
+        del inbox[:100]
+
+
+def packed(messages: Iterable[Message]) -> str:
+    """Messages one after the other, each behind its length and a byte that says whether it is binary; as base64."""
+    parts = []
+    for message in messages:
+        raw = message.encode() if isinstance(message, str) else message
+        parts += [struct.pack("<IB", len(raw), isinstance(message, bytes)), raw]
+    return base64.b64encode(b"".join(parts)).decode()

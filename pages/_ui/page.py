@@ -1,0 +1,150 @@
+"""What every page begins with, and what it remembers: its experiment and its job, in the session and in the URL."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from cake_core import data
+from cake_core.errors import CakeError
+from cake_core.jobs import ACTIVE, Job
+from cake_core.pipeline import Experiment
+
+from .cached import runner
+
+__all__ = ["Screen", "open_page"]
+
+
+def open_page(title: str, subtitle: str) -> None:
+    """The first line of every page: its title, one sentence, and the session's defaults."""
+    st.session_state.setdefault("owner", secrets.token_urlsafe(12))
+    st.title(title, anchor=False)
+    st.markdown(subtitle)
+
+
+class Screen:
+    """The experiment that a page shows and the job that runs it.
+
+    The session holds the truth; widgets show it and change it, and the URL mirrors it, so that opening the URL
+    elsewhere gives the same experiment, and here also the same job.
+
+    Args:
+        name: of the page.
+        default: the experiment when neither session nor URL say anything.
+    """
+
+    def __init__(self, name: str, default: Experiment):
+        self.name = name
+        self._key = f"screen:{name}"
+        if self._key not in st.session_state:
+            st.session_state[self._key] = {"experiment": default, "job": None, "error": ""}
+            self._read_url()
+
+    # -- what is remembered -------------------------------------------------------------------------------------
+
+    @property
+    def _state(self) -> dict[str, Any]:
+        return st.session_state[self._key]
+
+    @property
+    def experiment(self) -> Experiment:
+        """What the page shows."""
+        return self._state["experiment"]
+
+    def change(self, changes: Mapping[str, str]) -> None:
+        """Changes the experiment by the keys that the URL has too. What can't be is refused, and nothing is lost."""
+        try:
+            self._state["experiment"] = adapt(self.experiment, changes)
+            self._state["error"] = ""
+        except CakeError as error:
+            self._state["error"] = str(error)
+
+    def restart(self, flat: Mapping[str, str]) -> None:
+        """Shows another experiment, given by the keys that the URL has too."""
+        self._state["experiment"] = Experiment.from_query(flat)
+        self._state["error"] = ""
+
+    def show_error(self) -> None:
+        """The sentence about the latest change that was refused."""
+        if self._state["error"]:
+            st.error(self._state["error"], icon=":material/error:")
+
+    def mirror(self) -> None:
+        """Writes experiment and job to the URL."""
+        wanted = self.experiment.to_query()
+        if self._state["job"]:
+            wanted["job"] = self._state["job"]
+        if st.query_params.to_dict() != wanted:
+            st.query_params.from_dict(wanted)
+
+    def _read_url(self) -> None:
+        flat = st.query_params.to_dict()
+        name = flat.pop("job", None)
+        job = runner().find(name) if name else None
+        if job is not None and "experiment" in job.spec:
+            self._state |= {"experiment": Experiment.from_dict(job.spec["experiment"]), "job": name}
+        elif flat:
+            try:
+                self._state["experiment"] = Experiment.from_query(flat)
+            except CakeError as error:
+                self._state["error"] = f"This link can't be followed as it is: {error} The defaults are shown instead."
+
+    # -- the job ------------------------------------------------------------------------------------------------
+
+    def job(self, **spec: Any) -> Job:
+        """The job of the experiment as it is now: the one there is where it fits, a new one otherwise.
+
+        Args:
+            spec: what the task takes beside the experiment.
+
+        Raises:
+            CakeError: this session holds too many jobs.
+        """
+        job = runner().find(self._state["job"]) if self._state["job"] else None
+        if job is not None and fixed_part(Experiment.from_dict(job.spec["experiment"])) == fixed_part(self.experiment):
+            self._carry_over(job)
+            return job
+        if job is not None:
+            runner().forget(job)
+        experiment = self.experiment.to_dict()
+        job = runner().submit("distill", {"experiment": experiment, **spec}, owner=st.session_state.owner)
+        self._state["job"] = job.name
+        return job
+
+    def _carry_over(self, job: Job) -> None:
+        """Tells a job about live settings that have changed on the page."""
+        theirs, ours = job.spec["experiment"]["settings"], self.experiment.settings.to_dict()
+        changed = {k: v for k, v in ours.items() if theirs.get(k) != v}
+        if changed and job.state in ACTIVE:
+            job.set(**changed)
+        theirs.update(changed)
+
+
+def fixed_part(experiment: Experiment) -> dict[str, Any]:
+    """An experiment without the settings that may change while it runs."""
+    plain = experiment.to_dict()
+    live = {p.name for p in experiment.settings.params() if p.live}
+    plain["settings"] = {k: v for k, v in plain["settings"].items() if k not in live}
+    return plain
+
+
+def adapt(experiment: Experiment, changes: Mapping[str, str]) -> Experiment:
+    """The experiment with some changes; what another method or another kind of data does not know is dropped.
+
+    Raises:
+        CakeError: a change makes no sense.
+    """
+    flat = {**experiment.to_query(), **changes}
+    if "data" in changes:
+        flat.pop("teacher", None)  # it learned the other data
+    if "data" in changes or "method" in changes:
+        core = {k: flat[k] for k in ("data", "method", "seed", "device") if k in flat}
+        fresh = Experiment.from_query(core)
+        if data.info(fresh.data.name).kind == data.info(experiment.data.name).kind:
+            known = {p.name for p in fresh.settings.params()} | {"teacher"}
+            core |= {k: v for k, v in flat.items() if k in known or k.startswith(("data.", "student"))}
+        flat = core
+    return Experiment.from_query(flat)

@@ -1,0 +1,173 @@
+"""The server's own endpoints: the socket of the live view, and the two scripts it needs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections import deque
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import plotly
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from cake_core.jobs import Job, Message
+
+from .cached import runner
+from .live_view import SCRIPT, VERSION
+
+__all__ = ["are_mounted", "routes"]
+
+PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+RECORDINGS = Path(__file__).parents[2] / "assets" / "recordings"
+FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
+MAILBOX = 6  # frames that wait for a slow client; older ones give way to newer ones
+CREDITS = 3  # frames on their way that the client has not confirmed
+LONGEST_COMMAND = 4096  # characters
+UNKNOWN_JOB = 4404
+
+_mounted = False
+
+
+def routes() -> list[BaseRoute]:
+    """The endpoints, for `st.App`."""
+    global _mounted
+    _mounted = True
+    return [
+        WebSocketRoute("/live/{job}", live),
+        Route(f"/live/{VERSION}/live_view.js", lambda request: FileResponse(SCRIPT, headers=FOREVER)),
+        Route(f"/live/{plotly.__version__}/plotly.min.js", lambda request: FileResponse(PLOTLY, headers=FOREVER)),
+        Route("/live/recordings/{name}", recording),
+    ]
+
+
+def are_mounted() -> bool:
+    """Whether this server has the endpoints (it has not where `frame.py` runs without `app.py`)."""
+    return _mounted
+
+
+async def recording(request: Request) -> Response:
+    """A stored run."""
+    path = RECORDINGS / f"{Path(request.path_params['name']).stem}.bin"
+    return FileResponse(path) if path.is_file() else PlainTextResponse("no such recording", status_code=404)
+
+
+async def live(socket: WebSocket) -> None:
+    """Sends what a job shows and takes commands for it, for as long as the client stays."""
+    if not _may_connect(socket):
+        await socket.close(1008)
+        return
+    await socket.accept()
+    job = await asyncio.to_thread(lambda: runner().find(socket.path_params["job"]))
+    if job is None:
+        await socket.close(UNKNOWN_JOB)
+        return
+    client = Client(socket, job, asyncio.get_running_loop())
+    sending = asyncio.create_task(client.send())
+    try:
+        while True:
+            client.obey(await socket.receive_text())
+    except (WebSocketDisconnect, RuntimeError, KeyError):
+        pass  # gone, or it sent something that is no text
+    finally:
+        sending.cancel()
+        job.unsubscribe(client.receive)
+
+
+class Client:
+    """One viewer of one job.
+
+    Args:
+        socket: to the viewer.
+        job: what it watches.
+        loop: in which the socket lives.
+    """
+
+    def __init__(self, socket: WebSocket, job: Job, loop: asyncio.AbstractEventLoop):
+        self.socket, self.job, self.loop = socket, job, loop
+        self.waiting: deque[Message] = deque()
+        self.credits = CREDITS
+        self.news = asyncio.Event()
+
+    # -- from the job -------------------------------------------------------------------------------------------
+
+    def receive(self, message: Message) -> None:
+        """A message from the job, in a thread of the runner."""
+        try:
+            self.loop.call_soon_threadsafe(self._put, message)
+        except RuntimeError:
+            pass  # the server is closing
+
+    def _put(self, message: Message) -> None:
+        frames = [m for m in self.waiting if self._is_frame(m)]
+        if self._is_frame(message) and len(frames) >= MAILBOX:
+            self.waiting.remove(frames[0])
+        self.waiting.append(message)
+        self.news.set()
+
+    def _is_frame(self, message: Message) -> bool:
+        return isinstance(message, bytes) and message is not self.job.scene
+
+    async def send(self) -> None:
+        """Sends what has come before, then what comes, as the client's credits allow."""
+        for message in self.job.subscribe(self.receive):
+            await self._deliver(message)
+        while True:
+            await self.news.wait()
+            self.news.clear()
+            while self.waiting and (self.credits > 0 or not self._is_frame(self.waiting[0])):
+                message = self.waiting.popleft()
+                self.credits -= self._is_frame(message)
+                await self._deliver(message)
+
+    async def _deliver(self, message: Message) -> None:
+        await (self.socket.send_text(message) if isinstance(message, str) else self.socket.send_bytes(message))
+
+    # -- from the viewer ----------------------------------------------------------------------------------------
+
+    def obey(self, text: str) -> None:
+        """A command from the viewer. What makes no sense is answered with a sentence, and changes nothing."""
+        try:
+            command = json.loads(text) if len(text) <= LONGEST_COMMAND else None
+            op = command["op"]
+        except (ValueError, TypeError, KeyError):
+            self._refuse("That message was no command.")
+            return
+        if op == "seen":
+            self.credits = min(CREDITS, self.credits + 1)
+            self.news.set()
+        elif not steer(self.job, command):
+            self._refuse(f"There is no command {op!r}.")
+
+    def _refuse(self, message: str) -> None:
+        self._put(json.dumps({"type": "refused", "message": message}))
+
+
+def steer(job: Job, command: dict[str, Any]) -> bool:
+    """Does what a viewer asks of a job; False where there is no such command."""
+    op = command.get("op")
+    if op in ("play", "pause", "step", "stop", "reset"):
+        getattr(job, op)()
+    elif op == "set" and isinstance(command.get("settings"), dict):
+        job.set(**{str(k): v for k, v in command["settings"].items()})
+    elif op == "rate" and isinstance(command.get("rate"), int | float) and 0 <= command["rate"] <= 10_000:
+        job.pace(command["rate"])
+    elif op == "look":
+        job.look(arrows=bool(command.get("arrows")))
+    else:
+        return False
+    return True
+
+
+def _may_connect(socket: WebSocket) -> bool:
+    """Only our own pages, and those of hosts in CAKE_ALLOWED_ORIGINS, may open the socket from a browser."""
+    origin = socket.headers.get("origin")
+    if origin is None:
+        return True  # not a browser: it could send any origin it likes
+    allowed = os.environ.get("CAKE_ALLOWED_ORIGINS", "").split(",")
+    return urlparse(origin).netloc == socket.headers.get("host") or origin in allowed
