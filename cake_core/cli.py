@@ -162,6 +162,16 @@ def distill(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def record(arguments: argparse.Namespace) -> dict[str, Any]:
+    from . import frames
+    from .pipeline import Distillation, Experiment
+
+    experiment = Experiment.from_query(_pairs(arguments.set))
+    path = Path(arguments.out)
+    count = frames.record(Distillation(experiment, every=arguments.every), path)
+    return {"file": str(path), "frames": count, "bytes": path.stat().st_size}
+
+
 def reproduce(arguments: argparse.Namespace) -> dict[str, Any]:
     from .reproduce import FIGURES
 
@@ -212,6 +222,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--method", help="how samples are made (default cake)")
     sub.add_argument("--seeds", type=_count(1), default=1, help="how many seeds, from 0 on (default 1)")
     _common(sub)
+
+    sub = command(record, "Record a run for replay in the live view.")
+    sub.add_argument("--out", required=True, help="file to write")
+    sub.add_argument("--every", type=_count(1), default=1, help="a frame after every so many steps (default 1)")
+    sub.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change settings")
 
     sub = command(reproduce, "Reproduce a figure of the CAKE paper.")
     sub.add_argument("figure", help="which: fig1")

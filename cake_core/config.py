@@ -47,6 +47,7 @@ class Param:
         symbol: the letter the equations use.
         live: whether the value may change while a run goes on.
         group: where the widget belongs: "Data", "Method", "Schedule", "Student" or "Advanced".
+        suits: the kind of data it has a meaning for, "points" or "images"; empty for both.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Param:
     symbol: str
     live: bool
     group: str
+    suits: str
 
 
 def param(
@@ -79,14 +81,15 @@ def param(
     symbol: str = "",
     live: bool = False,
     group: str = "Method",
+    suits: str = "",
 ) -> Any:
     """Declares one field of a `Config`: its default, bounds and everything a widget says about it.
 
     Args:
         default: the value when nothing is said.
         help: one or two sentences for people; a test refuses fields without it.
-        low, high: inclusive bounds. A log-scaled field may be 0 below `low` only where `low` is 0.
-        step, unit, scale, choices, label, symbol, live, group: see `Param`.
+        low, high: inclusive bounds. A slider with a log scale and a `low` of 0 has 0 at its end.
+        step, unit, scale, choices, label, symbol, live, group, suits: see `Param`.
     """
     extra = {
         "step": step,
@@ -97,6 +100,7 @@ def param(
         "symbol": symbol,
         "live": live,
         "group": group,
+        "suits": suits,
     }
     return Field(default, ge=low, le=high, description=help, json_schema_extra=extra)
 
@@ -191,14 +195,14 @@ def _params(cls: type[Config]) -> tuple[Param, ...]:
                 high=bounds["Le"].le if "Le" in bounds else None,
                 choices=tuple(choices),
                 help=info.description or "",
-                **{k: extra[k] for k in ("step", "unit", "scale", "symbol", "live", "group")},
+                **{k: extra[k] for k in ("step", "unit", "scale", "symbol", "live", "group", "suits")},
             )
         )
     return tuple(found)
 
 
 def as_text(value: Any) -> str:
-    """Plain text of a value, as a URL or a sentence wants it: 0.1 rather than 0.1000000000001, true rather than True."""
+    """Plain text of a value, as a URL or a sentence wants it: 0.1, not 0.10000000000000001; true, not True."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 from functools import cache
 
@@ -11,7 +10,7 @@ import torch
 
 from .errors import CakeError
 
-__all__ = ["DEVICES", "choose", "describe", "is_out_of_memory", "prepare", "resident_memory"]
+__all__ = ["DEVICES", "choose", "describe", "is_out_of_memory", "prepare"]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -84,12 +83,3 @@ def prepare(device: torch.device) -> None:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that the device's memory is full."""
     return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in str(error).lower()
-
-
-def resident_memory() -> int:
-    """Bytes of memory that this process holds (0 where the platform does not tell)."""
-    try:
-        with open("/proc/self/statm") as f:
-            return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = [
+    "NEAR",
     "Rate",
     "accuracy",
     "agreement",
@@ -18,11 +21,14 @@ __all__ = [
     "calibration_error",
     "coverage",
     "grid",
+    "in_eval_mode",
     "predict",
     "wilson",
 ]
 
 Network = Callable[[Tensor], Tensor]
+
+NEAR = 0.1  # inputs this close to the boundary count as near it; they have standard deviation 1 in each dimension
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,19 @@ def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     p = successes / n
     centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return max(0.0, (centre - spread) / (1 + z * z / n)), min(1.0, (centre + spread) / (1 + z * z / n))
+
+
+@contextmanager
+def in_eval_mode(network: Network) -> Iterator[None]:
+    """A look at a network in training: eval mode inside the block, its own mode again after it."""
+    training = isinstance(network, nn.Module) and network.training
+    if training:
+        network.eval()
+    try:
+        yield
+    finally:
+        if training:
+            network.train()
 
 
 @torch.no_grad()
@@ -179,10 +198,7 @@ def _zero_level(f: Tensor, points: Tensor) -> Tensor:
         )
     }
     around = ("sw", "se", "ne", "nw", "sw")
-    edges = [
-        crossing(corner[a][0], corner[b][0], corner[a][1], corner[b][1])
-        for a, b in zip(around, around[1:], strict=False)
-    ]
+    edges = [crossing(corner[a][0], corner[b][0], corner[a][1], corner[b][1]) for a, b in itertools.pairwise(around)]
     crossed = torch.stack([c for c, _ in edges], dim=-1).flatten(0, 1)  # (cells, 4)
     where = torch.stack([p for _, p in edges], dim=-2).flatten(0, 1)  # (cells, 4, 2)
     # The crossed edges first, in their order around the cell: (1st, 2nd) is one segment, (3rd, 4th) a second one.

@@ -13,6 +13,7 @@ import json
 import struct
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,10 @@ import torch
 from torch import Tensor
 
 from . import evaluation
-from .pipeline import NEAR, Distillation, Update, view_half_width
+from .pipeline import Distillation, Update
 from .synthetic import Snapshot
 
-__all__ = ["IMAGES_SHOWN", "DistillationView", "decode", "encode"]
+__all__ = ["IMAGES_SHOWN", "DistillationView", "decode", "encode", "record"]
 
 MAGIC = b"CAKE"
 SURFACE = 96  # grid points along each side of a surface
@@ -88,7 +89,7 @@ class DistillationView:
         header = {"type": "scene", "kind": info.kind, "classes": info.classes, "shape": info.shape}
         if info.kind == "images":
             return encode(header)
-        width = view_half_width(run.dataset)
+        width = run.dataset.half_width
         line = evaluation.boundary_line(run.oracle.network, width).numpy().astype("<f4")
         shown = run.dataset.inputs(run.dataset.train_x[:DATA_SHOWN]).cpu()
         arrays = {
@@ -97,7 +98,7 @@ class DistillationView:
             "data": _quantised(shown, width),
             "data_labels": run.dataset.train_y[:DATA_SHOWN].cpu().numpy().astype("u1"),
         }
-        return encode({**header, "half_width": width, "reach": REACH, "near": NEAR}, arrays)
+        return encode({**header, "half_width": width, "reach": REACH}, arrays)
 
     def frame(self, update: Update, version: int, last: bool = False) -> bytes:
         """One moment.
@@ -136,7 +137,7 @@ class DistillationView:
         shown = self._shown(s)
         x, labels = s.x.flatten(0, 1)[shown], s.labels.flatten()[shown]
         if x.dim() == 2:
-            width = view_half_width(self.run.dataset)
+            width = self.run.dataset.half_width
             arrays["xy"] = _quantised(x.cpu(), width)
             if self.arrows and s.gradient is not None:
                 arrays["arrows"] = (-s.gradient.flatten(0, 1)[shown]).cpu().numpy().astype("<f4")
@@ -152,7 +153,7 @@ class DistillationView:
                 arrays["confidence"] = (255 * confidence).cpu().numpy().astype("u1")
         if self._due("near", 0.25) or s.step == s.total:
             distance = evaluation.boundary_distance(self.run.oracle.network, x)
-            self._values["near_boundary"] = (distance <= NEAR).float().mean().item()
+            self._values["near_boundary"] = (distance <= evaluation.NEAR).float().mean().item()
 
     def _shown(self, s: Snapshot) -> Tensor:
         """Positions of the samples that are shown: the same number from each mini-batch in flight."""
@@ -170,24 +171,19 @@ class DistillationView:
             return
         points = run.dataset.info.kind == "points"
         if points and (last or self._due("surface", 0.2)):
-            arrays["student"] = self._surface(run.student, view_half_width(run.dataset))
-        if last or self._due("accuracy", 1.0):
+            arrays["student"] = self._surface(run.student, run.dataset.half_width)
+        if last or self._due("accuracy", 0.25 if points else 1.0):
             part = slice(None) if last or points else slice(500)
-            run.student.eval()
-            logits = evaluation.predict(run.student, run.dataset.test_x[part], run.dataset.inputs)
+            with evaluation.in_eval_mode(run.student):
+                logits = evaluation.predict(run.student, run.dataset.test_x[part], run.dataset.inputs)
             rate = evaluation.accuracy(logits, run.dataset.test_y[part])
             self._values |= {"student_accuracy": rate.value, "n_test": rate.n}
-            run.student.train()
 
     def _surface(self, network: Any, width: float) -> np.ndarray:
         """Probabilities of all classes over the plane in view, uint8 (SURFACE, SURFACE, C), rows from below."""
         points = evaluation.grid(width, SURFACE, self.run.device)
-        training = getattr(network, "training", False)
-        if training:
-            network.eval()
-        probabilities = evaluation.predict(network, points, batch=len(points)).softmax(dim=1)
-        if training:
-            network.train()
+        with evaluation.in_eval_mode(network):
+            probabilities = evaluation.predict(network, points, batch=len(points)).softmax(dim=1)
         return (255 * probabilities).round().to(torch.uint8).view(SURFACE, SURFACE, -1).cpu().numpy()
 
     def _due(self, what: str, seconds: float) -> bool:
@@ -202,3 +198,23 @@ def _quantised(x: Tensor, width: float) -> np.ndarray:
     """Points (N, 2) as uint16 over [-REACH w, REACH w]²."""
     scaled = (x / (REACH * width) + 1) / 2 * 65535
     return scaled.clamp(0, 65535).nan_to_num(0).numpy().astype("<u2")
+
+
+def record(run: Distillation, path: Path) -> int:
+    """Runs a distillation and writes all that its live view would show: messages, each behind its length.
+
+    Args:
+        run: not begun yet.
+        path: the file to write.
+
+    Returns:
+        The number of frames.
+    """
+    view, messages = DistillationView(run), []
+    for update in run:
+        if not messages and (scene := view.scene()) is not None:
+            messages.append(scene)
+        if messages:
+            messages.append(view.frame(update, 0, last=update.progress >= 1))
+    path.write_bytes(b"".join(struct.pack("<I", len(m)) + m for m in messages))
+    return len(messages) - 1

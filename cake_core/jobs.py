@@ -6,6 +6,7 @@ Nothing here computes. A process that dies is replaced; its jobs are marked fail
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import logging
 import os
@@ -239,10 +240,8 @@ class WorkerProcess:
             if self._connection is None:
                 self._unsent.append(text)
                 return
-            try:
+            with contextlib.suppress(OSError):
                 self._connection.send_bytes(text)
-            except OSError:
-                pass
 
     def close(self) -> None:
         """Ends the process."""
@@ -277,10 +276,8 @@ class WorkerProcess:
         """A process that dies before it has called leaves the listener waiting: call in its place."""
         self.process.wait()
         if self._connection is None:
-            try:
+            with contextlib.suppress(OSError, EOFError, AuthenticationError):
                 Client(self._listener.address, authkey=self._key).close()
-            except (OSError, EOFError, AuthenticationError):
-                pass
 
 
 class JobRunner:

@@ -15,10 +15,10 @@ from typing import Any, Literal, Self
 
 import torch
 from pydantic import SerializeAsAny, model_validator
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from . import data, devices, evaluation, models
+from . import data, devices, evaluation, models, runs
 from . import teacher as teachers
 from .config import Config, as_text, param
 from .data import DataConfig, Dataset
@@ -38,7 +38,6 @@ Stage = Literal["data", "teacher", "synthesis", "student", "evaluation", "contro
 
 # Share of the work that each stage is taken to be, for the progress bar.
 SHARES: dict[Stage, float] = {"data": 0.01, "teacher": 0.14, "synthesis": 0.6, "student": 0.24, "evaluation": 0.01}
-NEAR = 0.1  # a sample this close to the boundary counts as near it; data have standard deviation 1
 
 
 class Experiment(Config):
@@ -163,8 +162,8 @@ class Outcome:
         teacher_accuracy, student_accuracy: on the real test data.
         agreement: share of the real test data on which both name the same class.
         calibration_error: of the student on the real test data.
-        near_boundary: share of samples within `NEAR` of the teacher's boundary, to first order.
-        coverage: share of the boundary's length in view that has a sample within `NEAR` (2-D only).
+        near_boundary: share of samples near the teacher's boundary (`evaluation.NEAR`), to first order.
+        coverage: share of the boundary's length in view that has a sample near it (2-D only).
         plane_agreement: share of the plane in view on which both name the same class (2-D only).
         samples: number of synthetic samples.
         forward_calls, gradient_calls: samples that the teacher answered, and gave a gradient for.
@@ -249,13 +248,34 @@ class Distillation(Iterator[Update]):
             self.synthesis.config = new
         self.experiment = self.experiment.replace(settings=new)
 
+    @classmethod
+    def restore(cls, run: str) -> Distillation:
+        """A finished distillation from the run store, with its data, teacher, samples and student.
+
+        Raises:
+            CakeError: there is no such run, or it is no distillation.
+        """
+        stored, folder = runs.read(run), runs.find(run)
+        if "experiment" not in stored:
+            raise CakeError("That run made no samples. Choose one from Two moons or Images.")
+        found = cls(Experiment.from_dict(stored["experiment"]), teacher=teachers.load(f"run:{run}"))
+        found.dataset = data.load(found.experiment.data).to(found.device)
+        found.oracle = Oracle(found.teacher.network, found.device)
+        samples = SyntheticSet.load(folder / "samples.safetensors")
+        found.samples = samples.to(found.device)
+        info = found.dataset.info
+        found.student = models.build(found.experiment.student.model, info.shape, len(info.classes)).to(found.device)
+        found.student.load_state_dict(load_file(folder / "student.safetensors"))
+        found.student.eval()
+        return found
+
     def save(self, folder: Path) -> None:
-        """Writes the samples, the student and, where it was trained here, the teacher."""
+        """Writes samples, student and teacher."""
         self.samples.save(folder / "samples.safetensors")
         save_file(
             {k: v.cpu().contiguous() for k, v in self.student.state_dict().items()}, folder / "student.safetensors"
         )
-        if isinstance(self.teacher, Teacher) and not (folder / "teacher.json").exists():
+        if isinstance(self.teacher, Teacher):
             self.teacher.save(folder, "teacher")
 
     # -- the stages ---------------------------------------------------------------------------------------------
@@ -365,11 +385,6 @@ def resolve_teacher(experiment: Experiment) -> str | None:
     return name
 
 
-def view_half_width(dataset: Dataset) -> float:
-    """Half the side of the square of the plane that is looked at: all training points, and a margin."""
-    return round(1.15 * dataset.inputs(dataset.train_x).abs().max().item(), 1)
-
-
 def evaluate(
     teacher: nn.Module, student: nn.Module, samples: SyntheticSet, dataset: Dataset, *, seed: int = 0
 ) -> Outcome:
@@ -386,9 +401,9 @@ def evaluate(
     distance = torch.cat([evaluation.boundary_distance(teacher, x) for x in samples.x.split(1024)])
     cover, plane = None, None
     if dataset.info.kind == "points":
-        width = view_half_width(dataset)
+        width = dataset.half_width
         line = evaluation.boundary_line(teacher, width)
-        cover = evaluation.coverage(line, samples.x.cpu(), NEAR)
+        cover = evaluation.coverage(line, samples.x.cpu(), evaluation.NEAR)
         points = evaluation.grid(width, 100, samples.x.device)
         plane = evaluation.agreement(evaluation.predict(student, points), evaluation.predict(teacher, points))
     return Outcome(
@@ -397,7 +412,7 @@ def evaluate(
         student_accuracy=evaluation.accuracy(of_student, dataset.test_y),
         agreement=evaluation.agreement(of_student, of_teacher),
         calibration_error=evaluation.calibration_error(of_student, dataset.test_y),
-        near_boundary=Rate.of(int((distance <= NEAR).sum()), len(samples)),
+        near_boundary=Rate.of(int((distance <= evaluation.NEAR).sum()), len(samples)),
         coverage=cover,
         plane_agreement=plane,
         samples=len(samples),

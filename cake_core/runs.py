@@ -61,4 +61,4 @@ def write_json(path: Path, values: Any) -> None:
         f.write("\n")
         f.flush()
         os.fsync(f.fileno())
-    os.replace(f.name, path)
+    Path(f.name).replace(path)

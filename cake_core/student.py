@@ -40,6 +40,7 @@ class StudentConfig(TrainConfig):
 PRESETS: dict[str, dict[str, Any]] = {
     "points": {"model": "mlp", "updates": 2000, "learning_rate": 0.01},
     "images": {"model": "lenet5-half", "updates": 4000, "learning_rate": 0.01},
+    "digits": {"updates": 2000, "learning_rate": 0.005},
 }
 
 

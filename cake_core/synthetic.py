@@ -153,6 +153,10 @@ class SyntheticSet:
         parts = list(parts)
         return cls(*(torch.cat([getattr(p, k) for p in parts]) for k in ("x", "y", "labels", "batch")), provenance)
 
+    def to(self, device: torch.device) -> SyntheticSet:
+        """The same samples on another device."""
+        return SyntheticSet(*(getattr(self, k).to(device) for k in ("x", "y", "labels", "batch")), self.provenance)
+
     def take(self, index: Tensor) -> SyntheticSet:
         """The samples at some positions, with the same provenance."""
         return SyntheticSet(self.x[index], self.y[index], self.labels[index], self.batch[index], self.provenance)

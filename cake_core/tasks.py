@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from . import data, runs
+from . import data, devices, evaluation, figures, runs
+from . import teacher as teachers
+from .comparison import MethodComparison, StudentComparison, summarise
+from .data import DataConfig
+from .embedding import embed
 from .errors import CakeError
 from .frames import DistillationView, encode
+from .methods import METHODS
 from .pipeline import Distillation, Experiment, Update, noise_only
+from .student import StudentConfig
+from .teacher import TeacherTraining
 
 __all__ = ["TASKS", "Task"]
 
@@ -43,14 +52,6 @@ class Task(ABC, Iterator[Update]):
     def close(self) -> None:
         """Cancels; nothing is left behind."""
 
-    def scene(self) -> bytes | None:
-        """What the live view needs to be told once; None until it is known."""
-        return encode({"type": "scene", "kind": "curves"})
-
-    def frame(self, update: Update, version: int, last: bool) -> bytes | None:
-        """A picture of this moment, if there is one."""
-        return None
-
     def primed(self, update: Update) -> bool:
         """Whether there is something to see. Until then a job gets turns though nobody has pressed Play."""
         return True
@@ -58,12 +59,34 @@ class Task(ABC, Iterator[Update]):
     def look(self, arrows: bool) -> None:
         """What somebody wants to see in the frames."""
 
+    def scene(self) -> bytes | None:
+        """What the live view needs to be told once; None until it is known."""
+        return encode({"type": "scene", "kind": "curves", "curves": "Loss"})
 
-CONTROL = 0.12  # share of a job's work that its control is taken to be
+    def frame(self, update: Update, version: int, last: bool) -> bytes | None:
+        """A picture of this moment: here, the losses of a training."""
+        step = update.training
+        if step is None:
+            return None
+        return self.message(update, step.update, step.total, {"loss": step.loss})
+
+    def message(self, update: Update, step: int, total: int, curves: dict[str, float], **header: Any) -> bytes:
+        """A frame without arrays: points of the curves, and whatever else a view may know."""
+        header = {
+            "type": "frame",
+            "t": time.time() * 1000,
+            "stage": update.stage,
+            "step": step,
+            "total": total,
+        } | header
+        return encode({**header, "progress": update.progress, "version": 0, "losses": curves})
+
+
+CONTROL = 0.12  # share of a distillation's work that its control is taken to be
 
 
 class Distill(Task):
-    """Two moons and Images: one experiment from the first sample to the last number."""
+    """Two moons and Images: one experiment from the first sample to the last number, and its control."""
 
     kind = "distill"
 
@@ -79,45 +102,244 @@ class Distill(Task):
         return next(self._updates)
 
     def _both(self) -> Iterator[Update]:
-        """The experiment, then its control: the same number of samples of pure noise, the same student."""
+        """The experiment, then as many samples of pure noise for the same student."""
         share = 1.0 if self.run.experiment.method == "noise" else 1 - CONTROL
         for update in self.run:
             yield replace(update, progress=share * update.progress)
         if share < 1:
             self.control = Distillation(noise_only(self.run.experiment), teacher=self.run.teacher, every=sys.maxsize)
             for update in self.control:
-                progress = share + CONTROL * update.progress
-                yield Update("control", progress, "Control: a student of noise alone", training=update.training)
+                yield Update("control", share + CONTROL * update.progress, "Control: a student of noise alone")
 
     def edit(self, **settings: Any) -> None:
         self.run.edit(**settings)
 
     def close(self) -> None:
+        self._updates.close()
         self.run.close()
-
-    def scene(self) -> bytes | None:
-        return self.view.scene()
 
     def primed(self, update: Update) -> bool:
         # A teacher for points is trained in a second; one for images is not trained before somebody asks for it.
         return update.snapshot is not None or (update.stage == "teacher" and self.run.dataset.info.kind == "images")
 
-    def frame(self, update: Update, version: int, last: bool) -> bytes:
-        return self.view.frame(update, version, last)
-
     def look(self, arrows: bool) -> None:
         self.view.arrows = arrows
 
+    def scene(self) -> bytes | None:
+        return self.view.scene()
+
+    def frame(self, update: Update, version: int, last: bool) -> bytes:
+        return self.view.frame(update, version, last)
+
     def finish(self) -> dict[str, Any]:
-        run_id = runs.create()
-        self.run.save(runs.find(run_id))
+        run = runs.create()
+        self.run.save(runs.find(run))
         result = {
+            "experiment": self.run.experiment.to_dict(),
             "outcome": self.run.outcome.to_dict(),
             "control": self.control.outcome.to_dict() if self.control else None,
-            "experiment": self.run.experiment.to_dict(),
         }
-        runs.write_json(runs.find(run_id) / "run.json", {"kind": self.kind, **result})
-        return {"run": run_id, **result}
+        runs.write_json(runs.find(run) / "run.json", {"kind": self.kind, **result})
+        return {"run": run, **result}
 
 
-TASKS: dict[str, type[Task]] = {task.kind: task for task in (Distill,)}
+class TrainTeacher(Task):
+    """Teacher: trains one, with its loss and its accuracy on test data as they change."""
+
+    kind = "teacher"
+
+    def __init__(self, data_config: dict[str, Any], model: str, settings: dict[str, Any], seed: int, device: str):
+        self.config = DataConfig.from_dict(data_config)
+        self.settings = teachers.recipe(self.config.name, **settings)
+        self.model, self.seed, self.device = model, seed, devices.choose(device)
+        self.training: TeacherTraining | None = None
+        self._looked, self._accuracy = 0.0, None
+        self._updates = self._loop()
+
+    def __next__(self) -> Update:
+        return next(self._updates)
+
+    def _loop(self) -> Iterator[Update]:
+        for share in data.images.download(self.config.name):
+            yield Update("data", 0.1 * share, "Downloading the data")
+        self.dataset = data.load(self.config).to(self.device)
+        self.training = TeacherTraining(self.dataset, self.config, self.model, self.settings, seed=self.seed)
+        yield Update("data", 0.1, "Data loaded")
+        for step in self.training:
+            yield Update("teacher", 0.1 + 0.89 * step.update / step.total, "Training the teacher", training=step)
+        yield Update("teacher", 1.0, "Done", training=step)
+
+    def close(self) -> None:
+        self._updates.close()
+
+    def frame(self, update: Update, version: int, last: bool) -> bytes | None:
+        step = update.training
+        if step is None:
+            return None
+        if last or time.monotonic() - self._looked > 1:
+            self._looked = time.monotonic()
+            network, part = self.training.network, slice(None if last else 1000)
+            with evaluation.in_eval_mode(network):
+                logits = evaluation.predict(network, self.dataset.test_x[part], self.dataset.inputs)
+            self._accuracy = evaluation.accuracy(logits, self.dataset.test_y[part]).value
+        return self.message(update, step.update, step.total, {"loss": step.loss}, values={"accuracy": self._accuracy})
+
+    def finish(self) -> dict[str, Any]:
+        run = runs.create()
+        self.training.teacher.save(runs.find(run), "teacher")
+        seen = teachers.inspect(f"run:{run}", self.device)
+        runs.write_json(runs.find(run) / "run.json", {"kind": self.kind, **seen})
+        return {"run": run, **seen}
+
+
+class InspectTeacher(Task):
+    """Teacher: what a trained one gets right and wrong on its test data."""
+
+    kind = "inspect"
+
+    def __init__(self, teacher: str, device: str = "auto"):
+        teachers.card(teacher)  # refused here if it does not exist
+        self.teacher, self.device = teacher, devices.choose(device)
+        self._seen: dict[str, Any] | None = None
+
+    def __next__(self) -> Update:
+        if self._seen is not None:
+            raise StopIteration
+        self._seen = teachers.inspect(self.teacher, self.device)
+        return Update("evaluation", 1.0, "Done")
+
+    def finish(self) -> dict[str, Any]:
+        return self._seen
+
+
+class TrainStudents(Task):
+    """Student: students of one architecture on a run's samples, on noise, and on the teacher's data."""
+
+    kind = "students"
+
+    def __init__(self, run: str, student: dict[str, Any], seeds: int):
+        self.comparison = StudentComparison(Distillation.restore(run), StudentConfig.from_dict(student), seeds)
+
+    def __next__(self) -> Update:
+        return next(self.comparison)
+
+    def close(self) -> None:
+        self.comparison.close()
+
+    def scene(self) -> bytes:
+        return encode({"type": "scene", "kind": "curves", "curves": "Accuracy on real test data", "percent": True})
+
+    def frame(self, update: Update, version: int, last: bool) -> bytes | None:
+        if update.training is None:
+            return None
+        step = update.training
+        return self.message(update, step.update, step.total, self.comparison.curve)
+
+    def finish(self) -> dict[str, Any]:
+        rows = [
+            {
+                "source": r.source,
+                "seed": r.seed,
+                "accuracy": r.accuracy.value,
+                "agreement": r.agreement.value,
+                "calibration_error": r.calibration_error,
+                "n_test": r.accuracy.n,
+            }
+            for r in self.comparison.results
+        ]
+        run = self.comparison.run
+        logits = evaluation.predict(run.oracle.network, run.dataset.test_x, run.dataset.inputs)
+        return {
+            "rows": rows,
+            "summary": summarise(rows, ["source"], ["accuracy", "agreement", "calibration_error"]),
+            "teacher_accuracy": evaluation.accuracy(logits, run.dataset.test_y).to_dict(),
+        }
+
+
+class Embed(Task):
+    """Embeddings: a picture of feature space."""
+
+    kind = "embedding"
+
+    def __init__(self, run: str, network: str, how: str, dimensions: int, seed: int = 0):
+        if network not in ("teacher", "student") or how not in ("pca", "umap") or dimensions not in (2, 3):
+            raise CakeError("An embedding shows teacher or student, by pca or umap, in 2 or 3 dimensions.")
+        runs.read(run)
+        self.spec = (run, network, how, dimensions, seed)
+        self._result: dict[str, Any] | None = None
+        self._updates = self._loop()
+
+    def __next__(self) -> Update:
+        return next(self._updates)
+
+    def _loop(self) -> Iterator[Update]:
+        run, network, how, dimensions, seed = self.spec
+        yield Update("data", 0.1, "Reading the run")
+        restored = Distillation.restore(run)
+        yield Update("evaluation", 0.3, "Placing the points" if how == "pca" else "Starting UMAP; this takes seconds")
+        chosen = restored.oracle.network if network == "teacher" else restored.student
+        found = embed(chosen, restored.dataset, restored.samples, how=how, dimensions=dimensions, seed=seed)
+        self._result = {**found.to_dict(), "classes": restored.dataset.info.classes}
+        yield Update("evaluation", 1.0, "Done")
+
+    def finish(self) -> dict[str, Any]:
+        return self._result
+
+
+class Compare(Task):
+    """Compare: several methods with several seeds on one teacher."""
+
+    kind = "compare"
+    value = "student_accuracy"  # what the live chart shows
+
+    def __init__(
+        self,
+        experiment: dict[str, Any],
+        methods: Sequence[str],
+        seeds: int,
+        settings: dict[str, dict[str, Any]] | None = None,
+    ):
+        self.comparison = MethodComparison(Experiment.from_dict(experiment), methods, seeds, settings)
+        if data.info(self.comparison.experiment.data.name).kind == "points":
+            self.threads = 1
+
+    def __next__(self) -> Update:
+        return next(self.comparison)
+
+    def close(self) -> None:
+        self.comparison.close()
+
+    def scene(self) -> bytes:
+        return encode({"type": "scene", "kind": "figure"})
+
+    def frame(self, update: Update, version: int, last: bool) -> bytes | None:
+        rows = self.comparison.rows
+        figure = json.loads(figures.methods(self.summary(), self.value).to_json()) if rows else None
+        return self.message(update, len(rows), len(self.comparison.methods) * self.comparison.seeds, {}, figure=figure)
+
+    def summary(self) -> list[dict[str, Any]]:
+        names = ["student_accuracy", "agreement", "plane_agreement", "near_boundary", "coverage"]
+        names += ["samples", "forward_calls", "gradient_calls"]
+        rows = [{**r, "seconds": r["seconds"]["synthesis"]} for r in self.comparison.rows]
+        return [{**r, "title": METHODS[r["method"]].title} for r in summarise(rows, ["method"], [*names, "seconds"])]
+
+    def finish(self) -> dict[str, Any]:
+        rows = self.comparison.rows
+        result = {
+            "rows": rows,
+            "summary": self.summary(),
+            "teacher_accuracy": {
+                "value": rows[0]["teacher_accuracy"],
+                "interval": rows[0]["teacher_accuracy_interval"],
+                "n": rows[0]["n_test"],
+            },
+        }
+        run = runs.create()
+        stored = {"kind": self.kind, "base": self.comparison.experiment.to_dict(), **result}
+        runs.write_json(runs.find(run) / "run.json", stored)
+        return {"run": run, **result}
+
+
+TASKS: dict[str, type[Task]] = {
+    task.kind: task for task in (Distill, TrainTeacher, InspectTeacher, TrainStudents, Embed, Compare)
+}

@@ -27,6 +27,7 @@ __all__ = [
     "TeacherCard",
     "TeacherTraining",
     "card",
+    "inspect",
     "load",
     "recipe",
     "shipped",
@@ -227,6 +228,51 @@ class TeacherTraining(Iterator[TrainStep]):
             trained_with=f"torch {torch.__version__}",
         )
         self.teacher = Teacher(card, self.network)
+
+
+def inspect(name: str, device: torch.device, most: int = 12) -> dict[str, Any]:
+    """A teacher's card, its confusion matrix, and examples: its worst mistakes (or, for points, its surface).
+
+    Args:
+        name: of the teacher.
+        device: where to compute.
+        most: mistakes to show.
+
+    Raises:
+        CakeError: there is no such teacher, or its data are not here and can't be downloaded.
+    """
+    teacher = load(name)
+    dataset = data.load(teacher.card.data_config).to(device)
+    network, info = teacher.network.to(device), dataset.info
+    logits = evaluation.predict(network, dataset.test_x, dataset.inputs)
+    confidence, answer = logits.softmax(dim=1).max(dim=1)
+    classes = len(info.classes)
+    confusion = torch.zeros(classes, classes, dtype=torch.int64)
+    confusion.index_put_((dataset.test_y.cpu(), answer.cpu()), torch.ones((), dtype=torch.int64), accumulate=True)
+    seen = {"card": asdict(teacher.card), "classes": info.classes, "confusion": confusion.tolist()}
+    if info.kind == "images":
+        wrong = (answer != dataset.test_y).nonzero().flatten()
+        wrong = wrong[confidence[wrong].argsort(descending=True)][:most]
+        seen["mistakes"] = [
+            {
+                "pixels": dataset.test_x[i].cpu().tolist(),
+                "label": info.classes[dataset.test_y[i]],
+                "answer": info.classes[answer[i]],
+                "confidence": confidence[i].item(),
+            }
+            for i in wrong
+        ]
+    else:
+        width, resolution = dataset.half_width, 80
+        surface = evaluation.predict(network, evaluation.grid(width, resolution, device)).softmax(dim=1)
+        shown = slice(500)
+        seen["surface"] = {
+            "half_width": width,
+            "probabilities": surface.view(resolution, resolution, -1).cpu().tolist(),
+            "points": dataset.inputs(dataset.test_x[shown]).cpu().tolist(),
+            "labels": dataset.test_y[shown].cpu().tolist(),
+        }
+    return seen
 
 
 def _sha256(path: Path) -> str:

@@ -52,6 +52,7 @@ class TrainConfig(Config):
         high=8,
         unit="pixels",
         group="Student",
+        suits="images",
         help="Images are moved by up to so many pixels in each direction while training. Points are not.",
     )
 

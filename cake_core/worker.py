@@ -6,6 +6,7 @@ ends when its connection does.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -208,11 +209,9 @@ def serve(address: str, key: bytes) -> None:
     """Connects to the server and works until the connection ends."""
     if hasattr(os, "nice"):
         os.nice(NICENESS)
-    with Client(address, authkey=key) as connection:
-        try:
-            Worker(connection).run()
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            pass  # the server has gone
+    gone = contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError)
+    with Client(address, authkey=key) as connection, gone:
+        Worker(connection).run()
 
 
 if __name__ == "__main__":

@@ -1,3 +1,65 @@
+"""Compare: methods side by side on one teacher, with several seeds, beside the controls."""
+
 import streamlit as st
 
-st.write("soon")
+from cake_core import data
+from cake_core.errors import CakeError
+from cake_core.methods import METHODS
+from cake_core.pipeline import Experiment
+from cake_core.reproduce import fig1_settings
+from pages._ui import live, panels
+from pages._ui.cached import runner
+from pages._ui.page import open_page
+
+open_page(
+    "Compare",
+    "One teacher, the same number of samples, the same student, several seeds: what does each method give beyond the "
+    "two controls, pure noise and Brownian motion?",
+)
+
+CONTROLS = [m.name for m in METHODS.values() if m.control]
+left, right = st.columns([1, 2.4], gap="large")
+with left:
+    name = st.selectbox("Data set", list(data.DATASETS), format_func=lambda n: data.info(n).title, key="compare:data")
+    methods = st.pills(
+        "Methods",
+        [m for m in METHODS if m not in CONTROLS],
+        selection_mode="multi",
+        default=["cake", "lake", "naive"],
+        format_func=lambda m: METHODS[m].title,
+        key="compare:methods",
+    )
+    st.caption("The controls, noise only and Brownian motion, are always there.")
+    points = data.info(name).kind == "points"
+    default = Experiment.from_query({"data": name}).settings
+    spot = "all start in one spot, as in the paper's Fig. 1"
+    choices = [spot, "each method's own defaults"] if points else ["each method's own defaults"]
+    setting = st.radio(
+        "Setting",
+        choices,
+        key=f"compare:setting:{points}",
+        help="In one spot: prior spread 0.1, and the same step size, steps and gradient clip for all. "
+        "Own defaults: what each page begins with.",
+    )
+    seeds = st.slider("Seeds", 1, 10, 3 if points else 2, key=f"compare:seeds:{points}")
+    batches = st.number_input("Mini-batches", 1, 10_000, default.batches, key=f"compare:batches:{name}")
+    samples = st.number_input("Samples per mini-batch", 1, 20_000, default.samples, key=f"compare:samples:{name}")
+    if st.button("Compare", type="primary", icon=":material/bar_chart:", width="stretch"):
+        try:
+            chosen = [*methods, *CONTROLS]
+            flat = {"data": name, "batches": str(batches), "samples": str(samples)}
+            spec = {"experiment": Experiment.from_query(flat).to_dict(), "methods": chosen, "seeds": seeds}
+            if setting == spot:
+                budget = {"batches": batches, "samples": samples}
+                spec["settings"] = {m: fig1_settings(m, 0.1) | budget for m in chosen}
+            job = runner().submit("compare", spec, owner=st.session_state.owner, play=True)
+            st.session_state["compare:job"] = job.name
+        except CakeError as error:
+            st.error(str(error))
+with right:
+    job = runner().find(st.session_state.get("compare:job", ""))
+    if job is None:
+        st.info("Press **Compare**. On two moons it takes less than a minute.", icon=":material/arrow_back:")
+    else:
+        live.watch(job, key="compare:live", rate=0)
+        panels.show_comparison(job, key="compare:results")

@@ -1,3 +1,69 @@
+"""Teacher: the shipped ones, what they get wrong, and one's own."""
+
 import streamlit as st
 
-st.write("soon")
+from cake_core import data, models
+from cake_core import teacher as teachers
+from cake_core.config import as_text
+from pages._ui import controls, live, panels
+from pages._ui.cached import runner
+from pages._ui.page import job_for, open_page, page_path, use_teacher
+
+open_page("Teacher", "A teacher is the classifier that gets copied. Look at those that are shipped, or train one.")
+
+shipped, training = st.tabs(["Shipped teachers", "Train a teacher"])
+
+with shipped:
+    panels.teacher_cards(teachers.shipped())
+    names = list(teachers.shipped())
+    chosen = st.selectbox("Look inside", names, index=names.index("digits/lenet5"), key="teacher:inspect")
+    info = data.info(teachers.shipped()[chosen].data["name"])
+    if not info.on_disk():
+        st.warning(
+            f"To look inside, {info.title} has to be downloaded first (once, some megabytes). Pick it on the tab "
+            "Train a teacher, or on the page Images, and it will be.",
+            icon=":material/download:",
+        )
+    else:
+        job = job_for("inspect", {"teacher": chosen})
+        if live.wait_for(job):
+            panels.show_teacher(job, key=f"teacher:seen:{chosen}")
+
+with training:
+    left, right = st.columns([1, 2], gap="large")
+    with left:
+        name = st.selectbox(
+            "Data set", list(data.DATASETS), format_func=lambda n: data.info(n).title, key="teacher:data"
+        )
+        info = data.info(name)
+        fitting = [m for m in models.MODELS.values() if info.kind in m.kinds]
+        model = st.selectbox("Architecture", [m.name for m in fitting], format_func=lambda m: models.MODELS[m].title)
+        st.caption(models.MODELS[model].help)
+        values = controls.configure(teachers.recipe(name), info.kind, key=f"teacher:recipe:{name}")
+        config = data.DataConfig(name=name)
+        if info.kind == "points":
+            config = config.replace(**controls.configure(config, "points", key="teacher:points", skip=("name",)))
+        seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="teacher:seed")
+        if st.button("Train", type="primary", icon=":material/school:", width="stretch"):
+            spec = {
+                "data_config": config.to_dict(),
+                "model": model,
+                "settings": {k: as_text(v) for k, v in values.items()},
+                "seed": int(seed),
+                "device": "auto",
+            }
+            job = runner().submit("teacher", spec, owner=st.session_state.owner, play=True)
+            st.session_state["teacher:job"] = job.name
+    with right:
+        job = runner().find(st.session_state.get("teacher:job", ""))
+        if job is None:
+            st.info("Choose data and an architecture, then press **Train**.", icon=":material/arrow_back:")
+        else:
+            live.watch(job, key="teacher:live", rate=0)
+            if job.state == "done":
+                panels.show_teacher(job, key="teacher:trained")
+                st.markdown("Copy it: choose it as teacher on its page.")
+                target = "two_moons" if "surface" in job.result else "images"
+                if st.button("Use this teacher", icon=":material/arrow_forward:", key="teacher:use"):
+                    use_teacher(target, job.result["card"]["data"], f"run:{job.result['run']}")
+                    st.switch_page(page_path(target))

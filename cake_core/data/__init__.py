@@ -31,6 +31,7 @@ class DataConfig(Config):
         high=1.0,
         step=0.01,
         group="Data",
+        suits="points",
         help="Spread of the 2-D points around their ideal shape, before standardising. Image sets ignore it.",
     )
     points: int = param(
@@ -40,10 +41,17 @@ class DataConfig(Config):
         step=20,
         label="Points",
         group="Data",
+        suits="points",
         help="How many 2-D points the teacher learns from (and as many again to test on). Image sets ignore it.",
     )
     seed: int = param(
-        0, low=0, high=2**31 - 1, label="Data seed", group="Data", help="Seed of the 2-D points. Image sets ignore it."
+        0,
+        low=0,
+        high=2**31 - 1,
+        label="Data seed",
+        group="Data",
+        suits="points",
+        help="Seed of the 2-D points. Image sets ignore it.",
     )
 
 

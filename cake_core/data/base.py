@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -83,3 +84,8 @@ class Dataset:
     def pixels(self, x: Tensor) -> Tensor:
         """The inverse for images: uint8 pixels of normalised inputs, clamped to what can be shown."""
         return ((x * self.std + self.mean).clamp(0, 1) * 255).round().to(torch.uint8)
+
+    @cached_property
+    def half_width(self) -> float:
+        """Half the side of the square of the plane that is looked at: all training points, and a margin."""
+        return round(1.15 * self.inputs(self.train_x).abs().max().item(), 1)

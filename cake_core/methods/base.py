@@ -56,6 +56,11 @@ class MethodConfig(Config):
         help="Standard deviation of the noise that samples start from. Small: all start in one spot.",
     )
 
+    @classmethod
+    def shared(cls, presets: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Another method's presets without the settings that this one has not got, so that both get the same."""
+        return {name: {k: v for k, v in preset.items() if k in cls.model_fields} for name, preset in presets.items()}
+
 
 @dataclass
 class State:
@@ -247,6 +252,7 @@ class InversionConfig(WalkConfig):
         0.0,
         low=0.0,
         high=100.0,
+        scale="log",
         label="Gradient clip",
         live=True,
         group="Advanced",

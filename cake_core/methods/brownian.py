@@ -10,6 +10,7 @@ from torch import Tensor
 from ..config import param
 from ..rng import Streams
 from .base import State, Walk, WalkConfig, langevin
+from .lake import Lake
 
 __all__ = ["Brownian"]
 
@@ -39,9 +40,9 @@ class Brownian(Walk):
     access = frozenset({"logits"})
     control = True
     Config = BrownianConfig
+    # LAKE's, without the settings that it has not got.
     presets = {
-        "points": {"step_size": 0.1, "decades": 1.0},
-        "images": {"decades": 1.0, "steps": 64, "step_size": 0.01},
+        name: {k: v for k, v in p.items() if k in BrownianConfig.model_fields} for name, p in Lake.presets.items()
     }
 
     def step(self, state: State, rng: Streams) -> dict[str, Tensor]:

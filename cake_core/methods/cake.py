@@ -45,6 +45,7 @@ class CakeConfig(InversionConfig):
         label="Smoothness weight",
         symbol="λ_TV",
         live=True,
+        suits="images",
         help="Image prior: the smaller the total variation, the smoother the image. Points have none.",
     )
 
@@ -87,7 +88,16 @@ class Cake(Inversion):
     Config = CakeConfig
     presets = {
         "points": {"step_size": 0.1, "decades": 1.0, "clip": 1.0},
-        "images": {"weight_classification": 20.0, "weight_contrast": 0.02, "decades": 1.0, "steps": 64},
+        "images": {
+            "weight_classification": 20.0,
+            "weight_contrast": 0.02,
+            "weight_variation": 5000.0,
+            "decades": 1.0,
+            "steps": 64,
+            "batches": 40,
+            "samples": 250,
+        },
+        "digits": {"weight_variation": 100.0, "step_size": 0.01, "steps": 32, "batches": 20, "samples": 200},
     }
 
     def losses(self, z: Tensor, y: Tensor, x: Tensor) -> dict[str, Tensor]:

@@ -94,7 +94,10 @@ class ConditionalGenerator(Generative):
     )
     reference = "Second row of Fig. 1 in Braun, Mundt, Kersting (AISTATS 2024), arXiv 2306.02090"
     Config = ConditionalConfig
-    presets = {"images": {"latent": 64, "width": 256, "steps": 1000}}
+    presets = {
+        "images": {"latent": 64, "width": 256, "steps": 1000, "batches": 40, "samples": 250},
+        "digits": {"batches": 20, "samples": 200},
+    }
 
     def build(self, problem: Problem) -> nn.Module:
         c = self.config

@@ -51,8 +51,8 @@ class Lake(Cake):
     equation = r"x \leftarrow x - \eta_m \nabla_x \mathcal{L}_{\mathrm{CAKE}} + \sqrt{2 \eta_m \tau}\, \xi"
     Config = LakeConfig
     presets = {
+        **{name: {**preset, "temperature": 0.01} for name, preset in Cake.presets.items()},
         "points": {"step_size": 0.1, "decades": 0.5, "clip": 1.0, "temperature": 0.1},
-        "images": {**Cake.presets["images"], "temperature": 0.01},
     }
 
     def step(self, state: State, rng: Streams) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..config import param
 from ..losses import classification
 from .base import Inversion, InversionConfig
+from .cake import Cake
 
 __all__ = ["Naive"]
 
@@ -50,10 +51,7 @@ class Naive(Inversion):
     equation = r"x \leftarrow x - \eta_m \nabla_x \lambda_{cls} \textstyle\sum_i \mathrm{CE}(z_i, y_i)"
     reference = "Baseline of Braun, Mundt, Kersting (AISTATS 2024), Fig. 1 and Table 1, arXiv 2306.02090"
     Config = NaiveConfig
-    presets = {
-        "points": {"step_size": 0.1, "decades": 1.0, "clip": 1.0},
-        "images": {"weight_classification": 20.0, "decades": 1.0, "steps": 64},
-    }
+    presets = NaiveConfig.shared(Cake.presets)
 
     def losses(self, z: Tensor, y: Tensor, x: Tensor) -> dict[str, Tensor]:
         return {"classification": classification(z, y)}

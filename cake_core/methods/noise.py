@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..rng import Streams
 from ..synthetic import Problem
-from .base import Method, State
+from .base import Method, MethodConfig, State
+from .cake import Cake
 
 __all__ = ["Noise"]
 
@@ -27,6 +28,7 @@ class Noise(Method):
     reference = "Control; the prior of Braun, Mundt, Kersting (AISTATS 2024), arXiv 2306.02090"
     access = frozenset({"logits"})
     control = True
+    presets = MethodConfig.shared(Cake.presets)
 
     def init(self, problem: Problem, rng: Streams) -> State:
         return self.prior(problem, rng)

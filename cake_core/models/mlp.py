@@ -5,6 +5,7 @@ References: | Deep Classifier Mimicry without Data Access (Braun, Mundt, Kerstin
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from torch import nn
@@ -25,6 +26,6 @@ def mlp(shape: tuple[int, ...], classes: int) -> Classifier:
     """
     widths = [math.prod(shape), *(POINTS if len(shape) == 1 else IMAGES)]
     layers: list[nn.Module] = [nn.Flatten()] if len(shape) > 1 else []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in itertools.pairwise(widths):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return Classifier(nn.Sequential(*layers), nn.Linear(widths[-1], classes))

@@ -5,6 +5,8 @@ References: | Deep residual learning for image recognition (He, Zhang, Ren, Sun 
 
 from __future__ import annotations
 
+import itertools
+
 from torch import nn
 
 from .base import Classifier, enlarge
@@ -28,7 +30,7 @@ def resnet4(shape: tuple[int, ...], classes: int) -> Classifier:
         nn.MaxPool2d(3, stride=2, padding=1),
     ]
     blocks = [BasicBlock(widths[0], widths[0])]
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in itertools.pairwise(widths):
         shortcut = nn.Sequential(conv1x1(before, after, 2), nn.BatchNorm2d(after))
         blocks.append(BasicBlock(before, after, stride=2, downsample=shortcut))
     body = nn.Sequential(*enlarge(shape, 28), *stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -1,8 +1,8 @@
-"""Widgets from declarations: one for each field of any settings, in the groups that the fields name."""
+"""Widgets from declarations: one for each field of any settings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import streamlit as st
@@ -19,156 +19,193 @@ __all__ = ["configure", "experiment_controls", "presets", "sliders"]
 FEW = 4  # so many choices are all shown
 
 
-def experiment_controls(screen: Screen, kind: str) -> None:
+# -- any settings --------------------------------------------------------------------------------------
+
+
+def configure(
+    config: Config, kind: str, *, key: str, only: Iterable[str] = (), skip: Iterable[str] = ()
+) -> dict[str, Any]:
+    """One widget for each field, from the field's own declaration; begins with the values given.
+
+    Args:
+        config: the values to begin with.
+        kind: of the data; fields that suit another kind are left out.
+        key: prefix of the widgets' keys.
+        only, skip: which fields, by name (all, where neither is given).
+
+    Returns:
+        The values that the widgets have now, by field.
+    """
+    return {
+        p.name: widget(p, getattr(config, p.name), key=f"{key}:{p.name}")
+        for p in config.params()
+        if p.suits in ("", kind) and (not only or p.name in only) and p.name not in skip
+    }
+
+
+def widget(p: Param, value: Any, *, key: str, bound: bool = False, **events: Any) -> Any:
+    """The widget that suits a field: its bounds, scale, unit, choices and help are those declared.
+
+    Args:
+        p: the field's declaration.
+        value: the value to begin with, and to keep among a slider's stops.
+        key: of the widget.
+        bound: whether the session holds the widget's value already.
+        events: `on_change` and its `args`.
+
+    Returns:
+        The value that the widget has now.
+    """
+    label = p.label + (f" ({p.unit})" if p.unit else "") + (f" ${latex(p.symbol)}$" if p.symbol else "")
+    shared = {"key": key, "help": p.help, **events}
+
+    def start(**default: Any) -> dict[str, Any]:
+        return shared if bound else shared | default
+
+    number = int if p.kind == "int" else float
+    if p.kind == "bool":
+        return st.toggle(label, **start(value=value))
+    if p.choices and len(p.choices) <= FEW:
+        return st.segmented_control(label, p.choices, required=True, width="stretch", **start(default=value))
+    if p.choices:
+        return st.selectbox(label, p.choices, **start(index=p.choices.index(value)))
+    if p.scale == "log":
+        return st.select_slider(label, ladder(p, value), format_func=as_text, **start(value=value))
+    if p.high is not None and (p.step or p.high - p.low <= 20):
+        step = number(p.step or 1)
+        return st.slider(label, number(p.low), number(p.high), step=step, **start(value=number(value)))
+    step = 1 if number is int else None
+    return st.number_input(label, number(p.low), number(p.high), step=step, **start(value=number(value)))
+
+
+def ladder(p: Param, value: float) -> list[float]:
+    """The stops of a logarithmic slider: 1, 2, 5, 10, ... within a field's bounds, and the value it has."""
+    number = int if p.kind == "int" else float
+    stops = {number(p.low), number(p.high), value}
+    for exponent in range(-7, 8):
+        for digit in (1, 2, 5):
+            stop = float(f"{digit}e{exponent}")
+            if p.low <= stop <= p.high and (number is float or stop >= 1):
+                stops.add(number(stop))
+    return sorted(stops)
+
+
+def latex(symbol: str) -> str:
+    """A field's symbol for a label: "λ_TV" becomes \\lambda_{TV}."""
+    letter, _, index = symbol.partition("_")
+    greek = {"σ": "\\sigma", "η": "\\eta", "τ": "\\tau", "λ": "\\lambda"}
+    return greek.get(letter, letter) + (f"_{{{index}}}" if index else "")
+
+
+# -- the experiment of a screen --------------------------------------------------------------------------------------
+
+
+def experiment_controls(screen: Screen, default: str) -> str:
     """The sidebar of Two moons and Images: everything that begins a new run.
 
     Args:
         screen: whose experiment is shown and changed.
-        kind: "points" or "images".
+        default: a data set of the kind that may be chosen.
+
+    Returns:
+        The kind of data.
     """
+    kind = data.info(default).kind
     e = screen.experiment
-    info = data.info(e.data.name)
+    bound = Bound(screen, kind)
     with st.sidebar:
-        _choice(screen, "data", [d for d in data.DATASETS.values() if d.kind == kind], e.data.name, "Data set")
-        if kind == "points":
-            configure(screen, e.data, prefix="data.", only=("noise",))
-        _choice(screen, "method", list(METHODS.values()), e.method, "Method")
+        bound.choice("data", "Data set", [d for d in data.DATASETS.values() if d.kind == kind], e.data.name)
+        bound.fields(e.data, prefix="data.", only=("noise",))
+        bound.choice("method", "Method", list(METHODS.values()), e.method)
         st.caption(METHODS[e.method].summary)
-        configure(screen, e.settings, groups=("Method",))
         with st.expander("Schedule", icon=":material/timeline:", expanded=True):
-            configure(screen, e.settings, groups=("Schedule",))
+            bound.fields(e.settings, groups=("Method", "Schedule"))
         with st.expander("Student", icon=":material/backpack:"):
-            fitting = [m for m in models.MODELS.values() if kind in m.kinds]
-            _choice(screen, "student", fitting, e.student.model, "Architecture")
-            configure(screen, e.student, prefix="student.", only=("targets", "updates", "batch_size", "learning_rate"))
+            bound.choice("student", "Architecture", bound.models, e.student.model)
+            bound.fields(e.student, prefix="student.", only=("targets", "updates", "batch_size", "learning_rate"))
         with st.expander("Teacher, seeds and more", icon=":material/tune:"):
-            _teacher(screen, kind, info.name)
-            if kind == "points":
-                configure(screen, e.data, prefix="data.", only=("points", "seed"))
-            configure(screen, e, only=("seed", "device"))
-            configure(screen, e.settings, groups=("Advanced",))
+            bound.teacher(e.data.name)
+            bound.fields(e.data, prefix="data.", only=("points", "seed"))
+            bound.fields(e, only=("seed", "device"))
+            bound.fields(e.settings, groups=("Advanced",))
+    return kind
 
 
-def configure(
-    screen: Screen, config: Config, *, prefix: str = "", groups: Iterable[str] = (), only: Iterable[str] = ()
-) -> None:
-    """One widget for each field that is fixed once a run has begun; live ones stand in the live view.
+class Bound:
+    """Widgets that show a screen's experiment, and change it.
 
     Args:
-        screen: whose experiment they change.
-        config: the values now.
-        prefix: of the fields' keys in the URL.
-        groups, only: which fields, by group or by name (all, where neither is given).
+        screen: whose experiment.
+        kind: of its data.
     """
-    for p in config.params():
-        wanted = p.name in only or p.group in groups or not (only or groups)
-        if wanted and not p.live:
-            _widget(screen, p, prefix + p.name, getattr(config, p.name))
+
+    def __init__(self, screen: Screen, kind: str):
+        self.screen, self.kind = screen, kind
+        self.models = [m for m in models.MODELS.values() if kind in m.kinds]
+
+    def fields(self, config: Config, *, prefix: str = "", groups: Iterable[str] = (), only: Iterable[str] = ()) -> None:
+        """One widget for each field that is fixed once a run has begun; live ones stand in the live view."""
+        for p in config.params():
+            if (p.name in only or p.group in groups) and not p.live and p.suits in ("", self.kind):
+                events = self._show(prefix + p.name, getattr(config, p.name))
+                widget(p, getattr(config, p.name), bound=True, **events)
+
+    def choice(self, key: str, label: str, options: Iterable[Any], value: str, help: str | None = None) -> None:
+        """A select box of things that have a name and a title."""
+        titles = {o.name: o.title for o in options}
+        self._select(key, label, titles, value, help)
+
+    def teacher(self, name: str) -> None:
+        """Shipped teachers of these data, those trained here, and architectures to train one of."""
+        titles = {"": "Shipped, or trained for these data"}
+        titles |= {c.name: f"Shipped: {c.name}" for c in shipped().values() if c.data["name"] == name}
+        titles |= {m.name: f"New: {m.title}" for m in self.models}
+        now = self.screen.experiment.teacher
+        titles.setdefault(now, "Trained on the page Teacher")
+        self._select("teacher", "Teacher", titles, now, self.screen.experiment.param("teacher").help)
+
+    def _select(self, key: str, label: str, titles: Mapping[str, str], value: str, help: str | None) -> None:
+        st.selectbox(label, list(titles), format_func=lambda n: titles.get(n, n), help=help, **self._show(key, value))
+
+    def _show(self, key: str, value: Any) -> dict[str, Any]:
+        """Makes a widget show what the experiment says (it is the truth) and report what is chosen."""
+        name = f"{self.screen.name}:{key}"
+        st.session_state[name] = value
+        return {"key": name, "on_change": self._changed, "args": (key, name)}
+
+    def _changed(self, key: str, name: str) -> None:
+        if (value := st.session_state[name]) is not None:
+            self.screen.change({key: as_text(value)})
 
 
-def presets(names: Iterable[str], choose: Callable[[str], None], *, key: str) -> None:
+def presets(screen: Screen, presets: Mapping[str, Mapping[str, str]]) -> None:
     """A row of buttons, one for each preset; the keys 1 to 9 press them too.
 
     Args:
-        names: of the presets.
-        choose: gets the name of the one that was pressed.
-        key: prefix of the widgets' keys.
+        screen: which they change.
+        presets: by name, the keys of the URL that they set.
     """
     with st.container(horizontal=True, gap="small"):
-        for number, name in enumerate(names, start=1):
-            shortcut = str(number) if number < 10 else None
-            st.button(name, key=f"{key}:{name}", on_click=choose, args=(name,), shortcut=shortcut)
+        for number, (name, preset) in enumerate(presets.items(), start=1):
+            st.button(
+                name,
+                key=f"{screen.name}:preset:{name}",
+                on_click=screen.choose,
+                args=(preset,),
+                shortcut=str(number) if number < 10 else None,
+            )
 
 
-def sliders(config: Config) -> list[dict[str, Any]]:
-    """What the live view needs to draw a slider for each number that may change while a run goes on."""
+def sliders(config: Config, kind: str) -> list[dict[str, Any]]:
+    """What the live view needs to draw a slider for each number that may change while a run goes on.
+
+    Args:
+        config: the method's settings.
+        kind: of the data, "points" or "images".
+    """
     return [
         {k: getattr(p, k) for k in ("name", "label", "symbol", "low", "high", "scale", "step", "unit", "help")}
         | {"value": getattr(config, p.name)}
         for p in config.params()
-        if p.live and p.kind in ("int", "float")
+        if p.live and p.kind in ("int", "float") and p.suits in ("", kind)
     ]
-
-
-def _widget(screen: Screen, p: Param, key: str, value: Any) -> None:
-    label = p.label + (f" ({p.unit})" if p.unit else "") + (f" ${_latex(p.symbol)}$" if p.symbol else "")
-    options = _ladder(p, value) if p.scale == "log" else []
-    _show(screen, key, value)
-    shared = {"key": _key(screen, key), "help": p.help, "on_change": _changed, "args": (screen, key)}
-    if p.kind == "bool":
-        st.toggle(label, **shared)
-    elif p.choices and len(p.choices) <= FEW:
-        st.segmented_control(label, p.choices, required=True, width="stretch", **shared)
-    elif p.choices:
-        st.selectbox(label, p.choices, **shared)
-    elif options:
-        st.select_slider(label, options, format_func=as_text, **shared)
-    elif p.step and p.high is not None:
-        kind = int if p.kind == "int" else float
-        st.slider(label, kind(p.low), kind(p.high), step=kind(p.step), **shared)
-    else:
-        st.number_input(label, p.low, p.high, step=1 if p.kind == "int" else None, **shared)
-
-
-def _choice(screen: Screen, key: str, options: list[Any], value: str, label: str) -> None:
-    """A select box of things that have a name and a title."""
-    titles = {o.name: o.title for o in options}
-    _show(screen, key, value)
-    st.selectbox(
-        label,
-        list(titles),
-        format_func=lambda name: titles.get(name, name),
-        key=_key(screen, key),
-        on_change=_changed,
-        args=(screen, key),
-    )
-
-
-def _teacher(screen: Screen, kind: str, name: str) -> None:
-    titles = {"": "Shipped, or trained for these data"}
-    titles |= {c.name: f"Shipped: {c.name}" for c in shipped().values() if c.data["name"] == name}
-    titles |= {m.name: f"New: {m.title}" for m in models.MODELS.values() if kind in m.kinds}
-    now = screen.experiment.teacher
-    titles.setdefault(now, f"Trained here: {now}")
-    _show(screen, "teacher", now)
-    st.selectbox(
-        "Teacher",
-        list(titles),
-        format_func=titles.get,
-        key=_key(screen, "teacher"),
-        on_change=_changed,
-        args=(screen, "teacher"),
-        help=screen.experiment.param("teacher").help,
-    )
-
-
-def _key(screen: Screen, key: str) -> str:
-    return f"{screen.name}:{key}"
-
-
-def _show(screen: Screen, key: str, value: Any) -> None:
-    """Makes the widget show what the experiment says; the experiment is the truth."""
-    st.session_state[_key(screen, key)] = value
-
-
-def _changed(screen: Screen, key: str) -> None:
-    value = st.session_state[_key(screen, key)]
-    if value is not None:
-        screen.change({key: as_text(value)})
-
-
-def _ladder(p: Param, value: float) -> list[float]:
-    """1, 2, 5, 10, ... within the bounds of a parameter, and the value it has."""
-    kind = int if p.kind == "int" else float
-    rungs = {kind(p.low), kind(p.high), value}
-    for exponent in range(-7, 8):
-        for step in (1, 2, 5):
-            rung = step * 10.0**exponent
-            if p.low <= rung <= p.high and (kind is float or rung >= 1):
-                rungs.add(kind(rung) if kind is int else float(f"{rung:g}"))
-    return sorted(rungs)
-
-
-def _latex(symbol: str) -> str:
-    greek = {"σ": r"\\sigma", "η": r"\\eta", "τ": r"\\tau", "λ": r"\\lambda"}
-    return "".join(greek.get(c, c) for c in symbol).replace("\\\\", "\\")

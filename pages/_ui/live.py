@@ -15,13 +15,12 @@ from cake_core.jobs import Job, Message
 from . import routes
 from .live_view import live_view
 
-__all__ = ["NUMBERS", "replay", "watch"]
+__all__ = ["NUMBERS", "replay", "wait_for", "watch"]
 
 SECONDS_BETWEEN_FEEDS = 0.25  # where the server has no socket
 
 # The numbers that frames can carry, in the order they are shown.
 NUMBERS = [
-    ("step", "Step", "count", "Steps done, of all that the present stage takes."),
     (
         "near_boundary",
         "Near the boundary",
@@ -85,6 +84,28 @@ def watch(
         live_view(data, key=key, served=True, **callbacks)
     else:
         _fed(job, data, key, callbacks)
+
+
+def wait_for(job: Job) -> bool:
+    """For jobs with nothing to watch: says what they do until they are done.
+
+    Returns:
+        Whether the job is done. Until then the page reruns by itself when it is.
+    """
+    if job.state == "failed":
+        st.error(job.message, icon=":material/error:")
+    if job.state in ("done", "failed", "stopped"):
+        return job.state == "done"
+
+    @st.fragment(run_every=0.4)
+    def wait() -> None:
+        place = f"place {queue} in the queue" if (queue := job.runner.position(job)) else job.note or "starting"
+        st.progress(job.progress, f"{place[0].upper()}{place[1:]}…")
+        if job.state in ("done", "failed", "stopped"):
+            st.rerun()
+
+    wait()
+    return False
 
 
 def replay(name: str, *, key: str) -> None:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from cake_core import data
+from cake_core.config import as_text
 from cake_core.errors import CakeError
 from cake_core.jobs import ACTIVE, Job
 from cake_core.pipeline import Experiment
 
 from .cached import runner
 
-__all__ = ["Screen", "open_page"]
+__all__ = ["Screen", "finished_runs", "job_for", "open_page", "page_path", "remember", "use_teacher"]
+
+
+def page_path(name: str) -> str:
+    """What `st.page_link` and `st.switch_page` take for a page."""
+    return str(Path(__file__).parents[1] / f"{name}.py")
 
 
 def open_page(title: str, subtitle: str) -> None:
@@ -23,6 +31,32 @@ def open_page(title: str, subtitle: str) -> None:
     st.session_state.setdefault("owner", secrets.token_urlsafe(12))
     st.title(title, anchor=False)
     st.markdown(subtitle)
+
+
+def remember(job: Job) -> None:
+    """Keeps a finished distillation among the runs that other pages of this session can go on with."""
+    if job.state == "done" and job.result and "experiment" in job.result:
+        finished_runs().setdefault(job.result["run"], Experiment.from_dict(job.result["experiment"]))
+
+
+def finished_runs() -> dict[str, Experiment]:
+    """The distillations that this session has finished, oldest first, by the name of their run."""
+    return st.session_state.setdefault("runs", {})
+
+
+def job_for(kind: str, spec: Mapping[str, Any]) -> Job:
+    """The job of this session that does just this; started at once where there is none yet.
+
+    Raises:
+        CakeError: this session holds too many jobs.
+    """
+    known = st.session_state.setdefault("jobs", {})
+    what = json.dumps([kind, spec], sort_keys=True)
+    job = runner().find(known.get(what, ""))
+    if job is None:
+        job = runner().submit(kind, dict(spec), owner=st.session_state.owner, play=True)
+        known[what] = job.name
+    return job
 
 
 class Screen:
@@ -66,6 +100,15 @@ class Screen:
         """Shows another experiment, given by the keys that the URL has too."""
         self._state["experiment"] = Experiment.from_query(flat)
         self._state["error"] = ""
+
+    def choose(self, preset: Mapping[str, str]) -> None:
+        """A preset: its method and settings, on the data there are."""
+        data_keys = {k: v for k, v in self.experiment.to_query().items() if k == "data" or k.startswith("data.")}
+        self.restart({**data_keys, **preset})
+
+    def settle(self, settings: Mapping[str, float]) -> None:
+        """Takes over what was moved in the live view."""
+        self.change({k: as_text(float(v)) for k, v in settings.items()})
 
     def show_error(self) -> None:
         """The sentence about the latest change that was refused."""
@@ -121,6 +164,13 @@ class Screen:
         if changed and job.state in ACTIVE:
             job.set(**changed)
         theirs.update(changed)
+
+
+def use_teacher(screen: str, data_config: Mapping[str, Any], teacher: str) -> None:
+    """Has a screen show the distillation of a teacher that was trained here."""
+    flat = {f"data.{k}": as_text(v) for k, v in data_config.items() if k != "name"}
+    flat |= {"data": str(data_config["name"]), "teacher": teacher}
+    st.session_state[f"screen:{screen}"] = {"experiment": Experiment.from_query(flat), "job": None, "error": ""}
 
 
 def fixed_part(experiment: Experiment) -> dict[str, Any]:

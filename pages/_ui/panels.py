@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import streamlit as st
 
-from cake_core import figures
+from cake_core import figures, models
 from cake_core.jobs import Job
+from cake_core.methods import METHODS
+from cake_core.teacher import TeacherCard
 
-__all__ = ["rate", "show_outcome"]
+__all__ = [
+    "show_comparison",
+    "show_embedding",
+    "show_figure_one",
+    "show_outcome",
+    "show_students",
+    "show_teacher",
+    "teacher_cards",
+]
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+STILL = {"displayModeBar": False}
 
 
-def rate(values: dict[str, Any], name: str) -> str:
-    """ "97.2 % (95.4 to 98.3)" of a rate and its interval."""
-    low, high = values[f"{name}_interval"]
-    return f"{100 * values[name]:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+# -- Two moons and Images --------------------------------------------------------------------------------------
 
 
 def show_outcome(job: Job, *, key: str) -> None:
@@ -23,44 +37,227 @@ def show_outcome(job: Job, *, key: str) -> None:
     if job.state != "done" or not job.result:
         return
     outcome, control = job.result["outcome"], job.result["control"]
+    plane = outcome["plane_agreement"] is not None
     st.subheader("How well does it copy?", anchor=False)
-    with st.container(horizontal=True):
-        _metric("Student's accuracy", outcome, "student_accuracy", "On real test data that it has never seen.")
-        _metric("Agreement with the teacher", outcome, "agreement", "Share of real test data on which both agree.")
-        if outcome["plane_agreement"] is not None:
-            _metric("Agreement over the plane", outcome, "plane_agreement", "Share of the plane in view.")
-            st.metric(
-                "Boundary covered",
-                f"{100 * outcome['coverage']:.0f} %",
-                help="Share of the boundary's length in view that has a sample within 0.1.",
-                border=True,
-            )
-        _metric("Samples near the boundary", outcome, "near_boundary", "Within 0.1 of it, to first order.")
-    left, right = st.columns([3, 2])
-    with left:
-        st.plotly_chart(figures.copies(outcome, control), key=f"{key}:bars", config={"displayModeBar": False})
-    with right:
-        st.markdown(
-            f"Judged on **{outcome['n_test']:,} real test examples**; whiskers are 95 % intervals. "
-            f"It took {outcome['samples']:,} synthetic samples, {outcome['forward_calls']:,} answers of the teacher "
-            f"and {outcome['gradient_calls']:,} gradients."
-        )
-        if control is not None:
-            gain = 100 * (outcome["student_accuracy"] - control["student_accuracy"])
-            st.markdown(
-                f"**The control** is a student of as many samples of pure noise. "
-                f"The samples that were moved are worth {gain:+.1f} points against it."
-            )
-
-
-def _metric(label: str, values: dict[str, Any], name: str, help: str) -> None:
-    low, high = values[f"{name}_interval"]
-    st.metric(
-        label,
-        f"{100 * values[name]:.1f} %",
-        delta=f"{100 * low:.1f} to {100 * high:.1f} %",
-        delta_color="off",
-        delta_arrow="off",
-        help=f"{help} Below it its 95 % interval.",
-        border=True,
+    with st.grid(5 if plane else 3, min_column_width=180):
+        _rate("Student's accuracy", outcome, "student_accuracy", "On real test data that it has never seen.")
+        _rate("Agreement with teacher", outcome, "agreement", "Share of the real test data on which both agree.")
+        _rate("Samples near boundary", outcome, "near_boundary", "Within 0.1 of it, judged to first order.")
+        if plane:
+            _rate("Agreement over plane", outcome, "plane_agreement", "Share of the plane in view.")
+            cover = f"{100 * outcome['coverage']:.0f} %"
+            help = "Share of the boundary's length in view that has a sample within 0.1."
+            st.metric("Boundary covered", cover, "no sampling error", **_quiet(help))
+    left, right = st.columns([3, 2], gap="large")
+    left.plotly_chart(figures.copies(outcome, control), key=f"{key}:bars", config=STILL)
+    right.markdown(
+        f"Judged on **{outcome['n_test']:,} real test examples**; whiskers are 95 % intervals. "
+        f"It took {outcome['samples']:,} synthetic samples, {outcome['forward_calls']:,} answers of the teacher "
+        f"and {outcome['gradient_calls']:,} gradients."
     )
+    if control is not None:
+        gain = 100 * (outcome["student_accuracy"] - control["student_accuracy"])
+        right.markdown(
+            "**The control** is a student of as many samples of pure noise, labelled by the same teacher. "
+            f"Moving the samples is worth **{gain:+.1f} points** against it. One run is one seed: the page Compare "
+            "has several."
+        )
+
+
+def _rate(label: str, values: Mapping[str, Any], name: str, help: str) -> None:
+    low, high = values[f"{name}_interval"]
+    below = f"{100 * low:.1f} to {100 * high:.1f} %"
+    st.metric(label, f"{100 * values[name]:.1f} %", below, **_quiet(f"{help} Below: the 95 % interval."))
+
+
+def _quiet(help: str) -> dict[str, Any]:
+    return {"delta_color": "off", "delta_arrow": "off", "help": help, "border": True}
+
+
+def show_figure_one() -> None:
+    """The paper's Fig. 1 in numbers: methods that all start in one spot, or all over the plane."""
+    table, curve = RESULTS / "fig1.csv", RESULTS / "fig1_samples.csv"
+    if not (table.is_file() and curve.is_file()):
+        return
+    with st.expander(
+        "Which method needs how many samples? (the paper's Fig. 1 in numbers)", icon=":material/query_stats:"
+    ):
+        rows = _read(table)
+        st.markdown(
+            "Two moons, the same step size, steps, samples and student for every method; mean and standard deviation "
+            f"over {rows[0]['seeds']} seeds. With a prior of **σ = 0.1** all samples start in one spot, far from most "
+            "of the boundary; with **σ = 1** the noise alone covers the plane, and there is nothing left to gain."
+        )
+        st.plotly_chart(figures.agreement_by_samples(_read(curve)), key="fig1:curve", config=STILL)
+        st.dataframe(
+            [
+                {
+                    "method": METHODS[r["method"]].title,
+                    "σ": float(r["sigma"]),
+                    "agreement, %": f"{100 * float(r['agreement_mean']):.1f} ± {100 * float(r['agreement_std']):.1f}",
+                    "over the plane, %": f"{100 * float(r['plane_agreement_mean']):.1f}",
+                    "boundary covered, %": f"{100 * float(r['coverage_mean']):.0f}",
+                }
+                for r in rows
+            ],
+            hide_index=True,
+        )
+        st.caption("Made by `python -m cake_core reproduce fig1 --seeds 5 --out benchmarks/results`.")
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as f:
+        return list(csv.DictReader(f))
+
+
+# -- Teacher --------------------------------------------------------------------------------------
+
+
+def teacher_cards(cards: Mapping[str, TeacherCard]) -> None:
+    """One card for each shipped teacher."""
+    with st.grid(4, min_column_width=230):
+        for card in cards.values():
+            with st.container(border=True, height="stretch"):
+                st.markdown(f"**{card.title}**")
+                a = card.accuracy
+                below = f"{100 * a.low:.1f} to {100 * a.high:.1f} %, n = {a.n:,}"
+                st.metric("Test accuracy", f"{100 * a.value:.1f} %", below, delta_color="off", delta_arrow="off")
+                r = card.recipe
+                st.caption(
+                    f"`{card.name}` · {card.parameters:,} parameters · {r['updates']:,} updates of "
+                    f"{r['batch_size']} with {r['optimizer'].upper() if r['optimizer'] == 'sgd' else 'Adam'}, "
+                    f"learning rate {r['learning_rate']:g}, seed {card.seed}"
+                )
+
+
+def show_teacher(job: Job, *, key: str) -> None:
+    """What a teacher gets right and wrong."""
+    if job.state != "done" or not job.result:
+        return
+    seen, classes = job.result, job.result["classes"]
+    a = seen["card"]["accuracy"]
+    st.markdown(
+        f"**{models.MODELS[seen['card']['model']].title}**, {seen['card']['parameters']:,} parameters: "
+        f"**{100 * a['value']:.1f} %** of {a['n']:,} test examples right "
+        f"(95 % interval {100 * a['low']:.1f} to {100 * a['high']:.1f} %)."
+    )
+    left, right = st.columns(2, gap="large")
+    left.plotly_chart(figures.confusion(seen["confusion"], classes), key=f"{key}:confusion", config=STILL)
+    with right:
+        if "surface" in seen:
+            st.plotly_chart(figures.surface(seen["surface"], classes), key=f"{key}:surface", config=STILL)
+        elif seen["mistakes"]:
+            st.markdown("Its most confident mistakes")
+            with st.grid(4, min_column_width=84):
+                for m in seen["mistakes"]:
+                    text = f"{m['label']} read as {m['answer']} ({100 * m['confidence']:.0f} %)"
+                    with st.container():
+                        st.image(_enlarged(m["pixels"]), alt=text, width="stretch")
+                        st.caption(text)
+
+
+def _enlarged(pixels: list[Any]) -> np.ndarray:
+    """A small image (C, H, W), each pixel a block, so that it is not blurred when it is shown larger."""
+    image = np.array(pixels, np.uint8).transpose(1, 2, 0)
+    block = max(1, 96 // image.shape[0])
+    image = image.repeat(block, axis=0).repeat(block, axis=1)
+    return image[..., 0] if image.shape[2] == 1 else image
+
+
+# -- Student, Embeddings, Compare --------------------------------------------------------------------------------------
+
+SOURCES = {"samples": "These samples", "noise": "Noise only (control)", "data": "The teacher's own data"}
+
+
+def show_students(job: Job, *, key: str) -> None:
+    """Students of samples, of noise and of data, and their teacher."""
+    if job.state != "done" or not job.result:
+        return
+    summary, teacher = job.result["summary"], job.result["teacher_accuracy"]
+    st.plotly_chart(figures.students(summary, teacher, SOURCES), key=f"{key}:bars", config=STILL)
+    st.dataframe(
+        [
+            {
+                "learned from": SOURCES[r["source"]],
+                "accuracy, %": _spread(r, "accuracy"),
+                "agreement with teacher, %": _spread(r, "agreement"),
+                "calibration error": f"{r['calibration_error_mean']:.3f}",
+                "seeds": r["seeds"],
+            }
+            for r in summary
+        ],
+        hide_index=True,
+    )
+    st.caption(
+        f"On {job.result['rows'][0]['n_test']:,} real test examples. The teacher gets {100 * teacher['value']:.1f} % "
+        f"({100 * teacher['low']:.1f} to {100 * teacher['high']:.1f} %). ± is one standard deviation over seeds."
+    )
+
+
+def show_embedding(job: Job, colour: str, *, key: str) -> None:
+    """A picture of feature space."""
+    points = job.result
+    if job.state != "done" or not points:
+        return
+    st.plotly_chart(figures.embedding(points, colour), key=f"{key}:{colour}")
+    real = points["source"].count("real")
+    kept = f" The axes keep {100 * points['explained']:.0f} % of the variance." if points["explained"] else ""
+    st.caption(
+        f"{real:,} real test inputs (open circles) and {len(points['source']) - real:,} synthetic samples (filled "
+        f"diamonds), at most 1,000 of each.{kept} Real inputs are coloured by their true class, samples by the "
+        "network's answer."
+    )
+
+
+def show_comparison(job: Job, *, key: str) -> None:
+    """The table of a finished comparison; its chart stands in the live view."""
+    if job.state != "done" or not job.result:
+        return
+    summary, teacher = job.result["summary"], job.result["teacher_accuracy"]
+    st.dataframe(
+        [
+            {
+                "method": METHODS[r["method"]].title + (" (control)" if METHODS[r["method"]].control else ""),
+                "accuracy": _spread(r, "student_accuracy"),
+                "agreement": _spread(r, "agreement"),
+                "on the plane": _spread(r, "plane_agreement"),
+                "near": _spread(r, "near_boundary"),
+                "covered": _spread(r, "coverage"),
+                "calls": f"{r['forward_calls_mean']:,.0f}",
+                "gradients": f"{r['gradient_calls_mean']:,.0f}",
+                "seconds": f"{r['seconds_mean']:.1f}",
+            }
+            for r in summary
+        ],
+        hide_index=True,
+    )
+    low, high = teacher["interval"]
+    st.caption(
+        f"In percent, mean ± standard deviation over {summary[0]['seeds']} seeds, each on {teacher['n']:,} real test "
+        "examples. Agreement is with the teacher, there and over the plane in view; near is the share of samples "
+        "within 0.1 of the boundary, covered the share of the boundary that has a sample within 0.1. "
+        f"The teacher gets {100 * teacher['value']:.1f} % ({100 * low:.1f} to {100 * high:.1f} %). "
+        "Seconds are those of the machine this runs on, with whatever else it does."
+    )
+    st.download_button(
+        "Download all runs as CSV",
+        _csv(job.result["rows"]),
+        "comparison.csv",
+        "text/csv",
+        icon=":material/download:",
+        key=f"{key}:csv",
+    )
+
+
+def _spread(row: Mapping[str, Any], name: str) -> str:
+    """ "91.2 ± 1.3" in percent; without a spread where there is a single seed."""
+    mean, deviation = row[f"{name}_mean"], row[f"{name}_std"]
+    if mean is None:
+        return ""
+    return f"{100 * mean:.1f}" + (f" ± {100 * deviation:.1f}" if row["seeds"] > 1 else "")
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    plain = [{k: v for k, v in row.items() if not isinstance(v, list | dict)} for row in rows]
+    lines = [",".join(plain[0])] + [",".join("" if v is None else str(v) for v in row.values()) for row in plain]
+    return "\n".join(lines) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from collections import deque
@@ -98,10 +99,8 @@ class Client:
 
     def receive(self, message: Message) -> None:
         """A message from the job, in a thread of the runner."""
-        try:
+        with contextlib.suppress(RuntimeError):  # the server is closing
             self.loop.call_soon_threadsafe(self._put, message)
-        except RuntimeError:
-            pass  # the server is closing
 
     def _put(self, message: Message) -> None:
         frames = [m for m in self.waiting if self._is_frame(m)]

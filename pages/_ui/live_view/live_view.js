@@ -305,11 +305,29 @@ function marker(g, k, x, y, r) {
 // -- a sheet of images ------------------------------------------------------------------------------------------------
 
 class Sheet {
+  // All images on one canvas, one pixel for each of theirs, enlarged by the browser; and one of them by itself.
   constructor(root) {
-    this.canvas = element("canvas", { className: "sheet", role: "img" });
+    this.canvas = element("canvas", { className: "sheet" });
+    this.mark = element("div", { className: "mark" });
     this.caption = element("figcaption");
-    this.root = element("figure", { className: "pane sheet-pane" }, this.caption, this.canvas);
-    root.append(this.root);
+    const board = element("div", { className: "board" }, this.canvas, this.mark);
+    this.large = element("canvas", { className: "large" });
+    this.strip = element("canvas", { className: "strip" });
+    this.words = element("div", { className: "words" });
+    root.append(
+      element("figure", { className: "pane" }, this.caption, board),
+      element(
+        "figure", { className: "pane one" }, element("figcaption", { textContent: "One sample: click another in the grid" }),
+        this.large, this.words, element("figcaption", { textContent: "How it came to be" }), this.strip,
+      ),
+    );
+    this.selected = 0;
+    this.canvas.onclick = (event) => {
+      const box = this.canvas.getBoundingClientRect();
+      const column = Math.floor(((event.clientX - box.left) / box.width) * this.columns), row = Math.floor(((event.clientY - box.top) / box.height) * this.rows);
+      this.selected = Math.min(this.count - 1, row * this.columns + column);
+      this.oneAt = 0;
+    };
   }
   start(scene) {
     this.scene = scene;
@@ -317,34 +335,59 @@ class Sheet {
   }
   draw(a, b, u, theme) {
     // Cross-fades from frame a to frame b, unless a new mini-batch has begun in between.
-    const [channels, height, width] = this.scene.shape;
+    const [, height, width] = this.scene.shape;
     if (b.batches?.[0] !== a.batches?.[0] || !b.images) [b, u] = [a, 0];
-    const key = `${a.t}/${b.t}/${u.toFixed(2)}/${this.root.clientWidth}/${theme.name}`;
+    const key = `${a.t}/${b.t}/${u.toFixed(2)}/${theme.name}`;
     if (key === this.last) return false;
     this.last = key;
-    const count = a.images.shape[0], columns = Math.ceil(Math.sqrt(count)), rows = Math.ceil(count / columns);
+    this.count = a.images.shape[0];
+    this.columns = Math.ceil(Math.sqrt(this.count));
+    this.rows = Math.ceil(this.count / this.columns);
     const gap = Math.max(1, Math.round(width / 14));
-    const W = columns * (width + gap) - gap, H = rows * (height + gap) - gap;
-    if (this.canvas.width !== W || this.canvas.height !== H || !this.pixels) {
-      this.canvas.width = W;
-      this.canvas.height = H;
-      this.context = this.canvas.getContext("2d");
-      this.image = this.context.createImageData(W, H);
-      this.pixels = new Uint32Array(this.image.data.buffer);
-    }
-    const k = Math.round(256 * u), from = a.images, to = b.images, size = width * height;
-    for (let n = 0; n < count; n++) {
-      const left = (n % columns) * (width + gap), top = Math.floor(n / columns) * (height + gap), start = n * size * channels;
-      for (let y = 0; y < height; y++)
-        for (let x = 0, i = start + y * width, o = (top + y) * W + left; x < width; x++, i++, o++) {
-          const r = (from[i] * (256 - k) + to[i] * k) >> 8;
-          const g = channels === 3 ? (from[i + size] * (256 - k) + to[i + size] * k) >> 8 : r;
-          const bl = channels === 3 ? (from[i + 2 * size] * (256 - k) + to[i + 2 * size] * k) >> 8 : r;
-          this.pixels[o] = 0xff000000 | (bl << 16) | (g << 8) | r;
-        }
-    }
-    this.context.putImageData(this.image, 0, 0);
+    const sheet = this.pixelsOf(this.canvas, this.columns * (width + gap) - gap, this.rows * (height + gap) - gap);
+    for (let n = 0; n < this.count; n++) this.blit(sheet, (n % this.columns) * (width + gap), Math.floor(n / this.columns) * (height + gap), a.images, b.images, n, u);
+    sheet.context.putImageData(sheet.image, 0, 0);
     return true;
+  }
+  drawOne(frames, i, frame) {
+    // The chosen sample enlarged, what it was told and what the teacher sees, and its past in this mini-batch.
+    const now = performance.now(), [, height, width] = this.scene.shape, n = Math.min(this.selected, this.count - 1);
+    if (now - (this.oneAt ?? 0) < 100) return;
+    this.oneAt = now;
+    const large = this.pixelsOf(this.large, width, height);
+    this.blit(large, 0, 0, frame.images, frame.images, n, 0);
+    large.context.putImageData(large.image, 0, 0);
+    let words = `Told to become ${this.scene.classes[frame.labels[n]]}.`;
+    if (frame.predicted) words += ` The teacher sees ${this.scene.classes[frame.predicted[n]]} (${Math.round(frame.confidence[n] / 2.55)} %).`;
+    if (this.words.textContent !== words) this.words.textContent = words;
+    const own = frames.slice(0, i + 1).filter((f) => f.images && f.batches[0] === frame.batches[0]), shown = Math.min(8, own.length);
+    const strip = this.pixelsOf(this.strip, 8 * (width + 1) - 1, height);
+    strip.pixels.fill(0);
+    for (let k = 0; k < shown; k++) {
+      const past = own[shown === 1 ? 0 : Math.round((k * (own.length - 1)) / (shown - 1))];
+      this.blit(strip, k * (width + 1), 0, past.images, past.images, n, 0);
+    }
+    strip.context.putImageData(strip.image, 0, 0);
+    const at = { left: n % this.columns, top: Math.floor(n / this.columns) };
+    Object.assign(this.mark.style, { left: `${(100 * at.left) / this.columns}%`, top: `${(100 * at.top) / this.rows}%`, width: `${100 / this.columns}%`, height: `${100 / this.rows}%` });
+  }
+  pixelsOf(canvas, width, height) {
+    if (canvas.width !== width || canvas.height !== height || !canvas.cake) {
+      Object.assign(canvas, { width, height });
+      const context = canvas.getContext("2d"), image = context.createImageData(width, height);
+      canvas.cake = { context, image, width, pixels: new Uint32Array(image.data.buffer) };
+    }
+    return canvas.cake;
+  }
+  blit(target, left, top, from, to, n, u) {
+    const [channels, height, width] = this.scene.shape, size = width * height, k = Math.round(256 * u);
+    for (let y = 0; y < height; y++)
+      for (let x = 0, i = n * size * channels + y * width, o = (top + y) * target.width + left; x < width; x++, i++, o++) {
+        const r = (from[i] * (256 - k) + to[i] * k) >> 8;
+        const g = channels === 3 ? (from[i + size] * (256 - k) + to[i + size] * k) >> 8 : r;
+        const b = channels === 3 ? (from[i + 2 * size] * (256 - k) + to[i + 2 * size] * k) >> 8 : r;
+        target.pixels[o] = 0xff000000 | (b << 16) | (g << 8) | r;
+      }
   }
 }
 
@@ -352,9 +395,10 @@ class Sheet {
 
 class Curves {
   // The losses over the steps of the present stage, redrawn a few times a second, with a mark at each change of settings.
-  constructor(root) {
+  constructor(root, scene) {
     this.plot = element("div", { className: "plot" });
-    this.root = element("figure", { className: "curves" }, element("figcaption", { textContent: "Losses" }), this.plot);
+    this.percent = scene.percent;
+    this.root = element("figure", { className: "curves" }, element("figcaption", { textContent: scene.curves ?? "Losses per sample" }), this.plot);
     root.append(this.root);
   }
   async start(plotly, theme) {
@@ -367,15 +411,15 @@ class Curves {
   layout() {
     const axis = { zeroline: false, gridcolor: this.theme.line, color: this.theme.text, nticks: 5, tickfont: { size: 11 } };
     return {
-      width: this.plot.clientWidth || 320, height: 190, margin: { l: 44, r: 8, t: 6, b: 34 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      font: { color: this.theme.text, size: 11 }, legend: { orientation: "h", y: 1.15, x: 0 }, showlegend: true,
-      xaxis: { ...axis, title: { text: "step", standoff: 4 } }, yaxis: { ...axis, rangemode: "tozero" },
+      width: this.plot.clientWidth || 320, height: this.plot.clientHeight || 190, margin: { l: 44, r: 8, t: 24, b: 34 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      font: { color: this.theme.text, size: 11 }, legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0 }, showlegend: true,
+      xaxis: { ...axis, title: { text: "step", standoff: 4 } }, yaxis: this.percent ? { ...axis, range: [0, 1.02], tickformat: ".0%" } : { ...axis, rangemode: "tozero" },
       shapes: this.marks ?? [],
     };
   }
   draw(frames, stage) {
     if (!this.P || !this.plot.clientWidth) return;
-    const own = frames.filter((f) => f.stage === stage && f.losses && f.step > 0);
+    const own = frames.filter((f) => f.stage === stage && f.losses && Object.keys(f.losses).length);
     const names = [...new Set(own.flatMap((f) => Object.keys(f.losses)))];
     const traces = names.map((name, i) => ({
       type: "scatter", mode: "lines", name, x: own.map((f) => f.step), y: own.map((f) => f.losses[name] ?? null),
@@ -404,7 +448,8 @@ class Slider {
     this.input.setAttribute("aria-label", spec.label);
     this.value = element("output");
     const name = element("span", { className: "name", textContent: spec.label, title: spec.help });
-    if (spec.symbol) name.append(element("i", { textContent: ` ${spec.symbol}` }));
+    const [letter, index] = (spec.symbol || "").split("_");
+    if (letter) name.append(element("i", { textContent: ` ${letter}` }, index ? element("sub", { textContent: index }) : ""));
     this.root = element("label", { className: "slider" }, name, this.value, this.input);
     this.input.oninput = () => {
       this.show(this.read());
@@ -466,7 +511,7 @@ class LiveView {
   build() {
     const $ = (selector) => this.root.querySelector(selector);
     this.dom = Object.fromEntries(
-      ["play", "step", "reset", "speed", "time", "clock", "live", "status", "banner", "stage", "sliders", "numbers", "lower", "options", "help"].map((n) => [n, $(`.${n}`)]),
+      ["play", "step", "reset", "speed", "time", "clock", "live", "status", "banner", "stage", "sliders", "numbers", "chart", "options", "help"].map((n) => [n, $(`.${n}`)]),
     );
     const d = this.dom;
     d.play.onclick = () => this.toggle();
@@ -497,7 +542,7 @@ class LiveView {
     const before = this.data ?? {};
     Object.assign(this, { data, setStateValue, setTriggerValue });
     this.readTheme();
-    if (data.job !== before.job) this.attach();
+    if (data.job !== before.job || data.recording !== before.recording) this.attach();
     if (JSON.stringify(data.sliders) !== JSON.stringify(before.sliders)) this.makeSliders();
     if (data.feed && data.feed !== before.feed) this.feed(data.feed);
     this.showStatus();
@@ -508,9 +553,9 @@ class LiveView {
     this.history.clear();
     Object.assign(this, { position: 0, following: true, replaying: false, scene: null, status: { state: "ready" }, told: null, backlog: true });
     this.dom.stage.replaceChildren();
-    this.dom.lower.querySelector(".curves")?.remove();
+    this.dom.chart.replaceChildren();
     [this.teacher, this.student, this.curves].forEach((part) => part?.stop?.());
-    this.teacher = this.student = this.sheet = this.curves = null;
+    this.teacher = this.student = this.sheet = this.curves = this.figure = null;
     this.connected = null;
     if (this.data.recording) this.loadRecording(this.data.recording);
     else if (this.data.socket)
@@ -596,9 +641,11 @@ class LiveView {
     const drag = !matchMedia("(pointer: coarse)").matches; // a finger scrolls the page
     const stage = this.dom.stage;
     stage.replaceChildren();
-    stage.dataset.kind = scene.kind;
+    this.root.dataset.kind = scene.kind;
     this.dom.options.hidden = scene.kind !== "points";
-    this.curves ??= this.data.curves === false ? null : new Curves(this.dom.lower);
+    this.curves?.stop();
+    this.curves?.root.remove();
+    this.curves = this.data.curves === false || scene.kind === "figure" ? null : new Curves(this.dom.chart, scene);
     if (scene.kind === "points") {
       this.teacher = new Plane(stage, "teacher");
       this.student = this.data.student === false ? null : new Plane(stage, "student");
@@ -610,7 +657,7 @@ class LiveView {
     } else if (scene.kind === "images") {
       this.sheet = new Sheet(stage);
       this.sheet.start(scene);
-    }
+    } else if (scene.kind === "figure") stage.append((this.figure = element("div")));
     this.describe();
     try {
       const plotly = this.data.plotly ? await loadPlotly(this.data.plotly) : null;
@@ -780,17 +827,19 @@ class LiveView {
     this.numbered = frame;
     const format = { percent, count: compact, number: short };
     this.tiles ??= new Map();
-    for (const spec of this.data.numbers ?? []) {
-      const value = frame.values?.[spec.name] ?? (spec.name === "step" && frame.step != null ? frame.step : null);
+    for (const [order, spec] of (this.data.numbers ?? []).entries()) {
+      const value = frame.values?.[spec.name];
+      let tile = this.tiles.get(spec.name);
+      if (tile) tile.hidden = value == null;
       if (value == null) continue;
-      if (!this.tiles.has(spec.name)) {
-        const output = element("b");
-        this.tiles.set(spec.name, output);
-        this.dom.numbers.append(element("div", { className: "tile", title: spec.help }, element("span", { textContent: spec.label }), output));
+      if (!tile) {
+        tile = element("div", { className: "tile", title: spec.help }, element("span", { textContent: spec.label }), element("b"));
+        tile.style.order = order;
+        this.tiles.set(spec.name, tile);
+        this.dom.numbers.append(tile);
       }
-      const text = format[spec.format](value) + (spec.name === "step" && frame.total ? ` / ${compact(frame.total)}` : "");
-      const output = this.tiles.get(spec.name);
-      if (output.textContent !== text) output.textContent = text;
+      const text = format[spec.format](value);
+      if (tile.lastChild.textContent !== text) tile.lastChild.textContent = text;
     }
   }
 
@@ -802,6 +851,7 @@ class LiveView {
     const parts = getComputedStyle(probe).color.match(/[\d.]+/g).map(Number);
     probe.remove();
     const dark = parts[0] + parts[1] + parts[2] < 384;
+    this.root.style.colorScheme = dark ? "dark" : "light"; // for the browser's own sliders and boxes
     const name = `${background}`;
     if (this.theme?.name === name) return;
     this.theme = {
@@ -853,13 +903,14 @@ class LiveView {
     this.showNumbers(a);
     if (this.scene.kind === "points") this.drawPoints(i, u);
     else if (this.scene.kind === "images") this.drawImages(i, u);
+    else if (this.scene.kind === "figure") this.drawFigure(i);
     this.drawTime(position, a);
     const now = performance.now();
     if (this.curves && now - (this.curvesAt ?? 0) > 600 && (frames.length !== this.curvesOf || a.stage !== this.curvesStage || !this.curvesAt)) {
       this.curvesAt = now;
       this.curvesOf = frames.length;
       this.curvesStage = a.stage;
-      this.curves.draw(frames, a.stage === "evaluation" || a.stage === "control" ? "student" : a.stage);
+      this.curves.draw(frames, ["evaluation", "control"].includes(a.stage) ? "student" : a.stage);
     }
     this.redraw = false;
   }
@@ -994,6 +1045,7 @@ class LiveView {
     if (!frame) return;
     const next = this.history.frames[at + 1];
     const changed = this.sheet.draw(frame, at === i && next?.images ? next : frame, at === i && !this.reduced ? u : 0, this.theme);
+    this.sheet.drawOne(this.history.frames, at, frame);
     if (!changed) return;
     window.cakeLive?.painted?.(frame.step + u, frame.version);
     if (frame.batches && frame !== this.captioned) {
@@ -1001,6 +1053,20 @@ class LiveView {
       const [first, last] = frame.batches;
       this.sheet.caption.textContent = first === last ? `Mini-batch ${first + 1}` : `Mini-batches ${first + 1} to ${last + 1}`;
     }
+  }
+  drawFigure(i) {
+    // A whole figure made in Python, redrawn in place when there is a new one.
+    const [frame] = this.latest(i, "figure");
+    const width = this.dom.stage.clientWidth, key = `${frame?.t}/${width}/${this.theme.name}`;
+    if (!frame || !window.Plotly?.react || key === this.figureKey) return;
+    this.figureKey = key;
+    const { data, layout } = frame.figure, axis = { gridcolor: this.theme.line, color: this.theme.text, zeroline: false };
+    delete layout.template;
+    window.Plotly.react(
+      this.figure, data,
+      { ...layout, width, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: this.theme.text, family: "inherit" }, xaxis: { ...layout.xaxis, ...axis }, yaxis: { ...layout.yaxis, ...axis } },
+      { displayModeBar: false },
+    );
   }
   drawTime(position, frame) {
     const now = performance.now();
