@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -119,11 +120,14 @@ def teachers(arguments: argparse.Namespace) -> Rows:
 def train_teacher(arguments: argparse.Namespace) -> dict[str, Any]:
     from . import data, devices
     from . import teacher as teachers
+    from .models import build
 
     changes = _pairs(arguments.set)
     noise = {k.removeprefix("data."): changes.pop(k) for k in list(changes) if k.startswith("data.")}
     config = data.DataConfig.from_query({"name": data.info(arguments.data).name, **noise})
     device = devices.choose(arguments.device)
+    info = data.info(config.name)
+    build(arguments.model, info.shape, len(info.classes))  # refused before anything is downloaded
     for _ in _shown(data.images.download(config.name), f"downloading {config.name}", lambda share: share):
         pass
     training = teachers.TeacherTraining(
@@ -269,9 +273,14 @@ def _settings(config: Any) -> Rows:
 
 
 def _shown(items: Iterable[T], title: str, share: Callable[[T], float]) -> Iterator[T]:
-    """The same items, with a progress bar on stderr."""
+    """The same items. A terminal gets a progress bar on stderr, a file one line when all is done."""
+    console, start = Console(stderr=True), time.monotonic()
+    if not console.is_terminal:
+        yield from items
+        console.print(f"{title}: {time.monotonic() - start:.1f} s", highlight=False)
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
         task = bar.add_task(title, total=1.0)
         for item in items:
             bar.update(task, completed=share(item))
@@ -296,9 +305,11 @@ def _deliver(result: Any, target: str | None) -> None:
         table.add_column(key.replace("_", " "))
     for row in rows:
         table.add_row(*(_cell(row[k]) for k in keys))
-    Console().print(table)
+    console = Console()
+    Console(width=None if console.is_terminal else WIDE).print(table)
 
 
+WIDE = 200  # columns of a table that goes to a file
 HIDDEN = ("settings", "sha256", "source", "reference", "classes")  # in JSON only
 
 

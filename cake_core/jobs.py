@@ -45,12 +45,15 @@ class Limits:
         max_running: jobs that compute at the same time, each in its turn; more wait in a queue.
         max_jobs_per_owner: jobs that one session may hold; the oldest that does not run makes way for a new one.
         idle_minutes: a paused job that nobody has looked at for so long is ended.
+        unwatched_seconds: a running job that nobody has watched for so long gives its place to one that waits, and
+            waits itself.
         ring_bytes: frames kept of each job, for those who come later.
     """
 
     max_running: int = 8
     max_jobs_per_owner: int = 6
     idle_minutes: float = 30.0
+    unwatched_seconds: float = 15.0
     ring_bytes: int = 6_000_000
 
     @classmethod
@@ -172,6 +175,10 @@ class Job:
         """How fast it may go; 0 for as fast as it can."""
         self.rate = steps_per_second
         self.runner.command(self, "rate", rate=steps_per_second)
+
+    def touch(self) -> None:
+        """Somebody is interested in it, though not by the live view."""
+        self.touched = time.monotonic()
 
     def look(self, **wishes: Any) -> None:
         """What somebody wants to see in the frames."""
@@ -338,7 +345,7 @@ class JobRunner:
         with self.lock:
             if job.state not in ("ready", "paused"):
                 return
-            if sum(j.state == "running" for j in self.jobs.values()) >= self.limits.max_running:
+            if self._room() <= 0 and not self._take_turns():
                 self._queue.append(job)
                 self.change(job, state="queued")
                 return
@@ -374,16 +381,36 @@ class JobRunner:
             if job in self._queue and job.state != "queued":
                 self._queue.remove(job)
             self._publish(job, job.status())
-            room = self.limits.max_running - sum(j.state == "running" for j in self.jobs.values())
-            if values.get("state") not in (None, "running", "queued") and room > 0 and self._queue:
-                following = self._queue.popleft()
-                following.state = "paused"
-                self.play(following)
+            if values.get("state") not in (None, "running", "queued"):
+                self._follow()
             if "state" in values:
                 for waiting in self._queue:
                     self._publish(waiting, waiting.status())
 
     # -- inside -------------------------------------------------------------------------------------------------
+
+    def _room(self) -> int:
+        """How many more jobs may run."""
+        return self.limits.max_running - sum(j.state == "running" for j in self.jobs.values())
+
+    def _follow(self) -> None:
+        """Lets the first in the queue run, where there is room."""
+        if self._queue and self._room() > 0:
+            following = self._queue.popleft()
+            following.state = "paused"
+            self.play(following)
+
+    def _take_turns(self) -> bool:
+        """Sends the job that has been unwatched for longest to the end of the queue; False where all are watched."""
+        limit = time.monotonic() - self.limits.unwatched_seconds
+        alone = [j for j in self.jobs.values() if j.state == "running" and not j.subscribers and j.touched < limit]
+        if not alone:
+            return False
+        resting = min(alone, key=lambda j: j.touched)
+        self.command(resting, "pause")
+        self._queue.append(resting)
+        self.change(resting, state="queued")
+        return True
 
     def _hand_over(self, job: Job) -> None:
         worker = self._workers.get(job.worker)
@@ -448,26 +475,32 @@ class JobRunner:
             deaths = 0 if worker.connected else self._early_deaths.get(name, 0) + 1
             self._early_deaths[name] = deaths
             log.warning("the %s process ended (%s)", name, reason)
-            for job in [j for j in self.jobs.values() if j.worker == name and j.state in ACTIVE]:
-                begun = job.progress > 0.02 or job.state == "running"
-                if begun or deaths >= MOST_EARLY_DEATHS:
-                    self.change(
-                        job,
-                        state="failed",
-                        message=f"The compute process ended unexpectedly ({reason}), and this run with it. "
-                        "A new process is ready: press Reset, then Play.",
-                    )
-                else:
+            theirs = [j for j in self.jobs.values() if j.worker == name and j.state in ACTIVE]
+            lost = [j for j in theirs if deaths >= MOST_EARLY_DEATHS or j.state == "running" or j.progress > BEGUN]
+            # The others first: as soon as a lost one makes room, one of them may be told to play.
+            for job in theirs:
+                if job not in lost:
                     self._hand_over(job)
+            message = (
+                f"The compute process ended unexpectedly ({reason}), and this run with it. "
+                "A new process is ready: press Reset, then Play."
+            )
+            if deaths >= MOST_EARLY_DEATHS:
+                message = f"The compute process does not start ({reason}). The server's log says why."
+            for job in lost:
+                self.change(job, state="failed", message=message)
 
     def _reap(self) -> None:
-        """Ends jobs that do not run and that nobody has looked at for long."""
-        while not self._closing.wait(20):
+        """Ends jobs that do not run and that nobody has looked at for long; frees places for those that wait."""
+        while not self._closing.wait(5):
             with self.lock:
+                if self._queue and self._queue[0].subscribers and self._take_turns():
+                    self._follow()
                 limit = time.monotonic() - 60 * self.limits.idle_minutes
                 for job in list(self.jobs.values()):
                     if not job.subscribers and job.state not in ("running", "queued") and job.touched < limit:
                         self.forget(job)
 
 
+BEGUN = 0.02  # a job with less progress than this has only shown its first picture, and can show it again
 MOST_EARLY_DEATHS = 3  # of processes that never said a word: something is wrong that a new one won't mend

@@ -67,9 +67,10 @@ class Experiment(Config):
         if not isinstance(values, dict):
             return values
         values = dict(values)
-        config = values.get("data", {})
-        config = config if isinstance(config, DataConfig) else DataConfig.from_dict(config)
-        values["data"] = config = config.replace(name=data.info(config.name).name)
+        config = values.get("data") or {}
+        if not isinstance(config, DataConfig):
+            config = DataConfig.from_dict({**config, "name": data.info(config.get("name", "moons")).name})
+        values["data"] = config
         method, info = find(values.get("method", "cake")), data.info(config.name)
         if not isinstance(values.get("settings"), method.Config):
             values["settings"] = method.config_for(info, **dict(values.get("settings") or {}))

@@ -56,9 +56,14 @@ def read(run: str) -> dict[str, Any]:
 
 def write_json(path: Path, values: Any) -> None:
     """Writes a JSON file whole or not at all."""
+    text = json.dumps(values, indent=1) + "\n"
     with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as f:
-        json.dump(values, f, indent=1)
-        f.write("\n")
-        f.flush()
-        os.fsync(f.fileno())
-    Path(f.name).replace(path)
+        part = Path(f.name)
+        try:
+            f.write(text)
+            f.flush()
+            os.fsync(f.fileno())
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise

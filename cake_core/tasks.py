@@ -128,8 +128,8 @@ class Distill(Task):
     def scene(self) -> bytes | None:
         return self.view.scene()
 
-    def frame(self, update: Update, version: int, last: bool) -> bytes:
-        return self.view.frame(update, version, last)
+    def frame(self, update: Update, version: int, last: bool) -> bytes | None:
+        return None if update.stage == "data" else self.view.frame(update, version, last)
 
     def finish(self) -> dict[str, Any]:
         run = runs.create()

@@ -106,6 +106,8 @@ class Worker:
         if job is None:  # it ended while the command was on its way
             return True
         if op == "play":
+            # From now on it gets its share: what it has used before, or has let pass, does not count.
+            job.used = min((j.used for j in self.jobs.values() if j.running), default=job.used)
             job.running, job.due = True, time.monotonic()
         elif op == "pause":
             job.running, job.steps, job.since = False, 0, None
@@ -127,7 +129,6 @@ class Worker:
         return True
 
     def submit(self, name: str, kind: str, spec: dict[str, Any]) -> None:
-        # A newcomer gets no credit for the time before it came, and none is held against it.
         used = min((j.used for j in self.jobs.values() if j.wants_turn), default=0.0)
         try:
             self.jobs[name] = Running(name, TASKS[kind](**spec), used=used)

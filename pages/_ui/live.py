@@ -10,7 +10,7 @@ from typing import Any
 import plotly
 import streamlit as st
 
-from cake_core.jobs import Job, Message
+from cake_core.jobs import ACTIVE, Job, Message
 
 from . import routes
 from .live_view import live_view
@@ -99,6 +99,7 @@ def wait_for(job: Job) -> bool:
 
     @st.fragment(run_every=0.4)
     def wait() -> None:
+        job.touch()
         place = f"place {queue} in the queue" if (queue := job.runner.position(job)) else job.note or "starting"
         st.progress(job.progress, f"{place[0].upper()}{place[1:]}…")
         if job.state in ("done", "failed", "stopped"):
@@ -136,7 +137,7 @@ def _fed(job: Job, data: dict[str, Any], key: str, callbacks: dict[str, Callable
     def on_command() -> None:
         routes.steer(job, st.session_state[key].get("command") or {})
 
-    @st.fragment(run_every=SECONDS_BETWEEN_FEEDS if job.state in ("running", "queued") else None)
+    @st.fragment(run_every=SECONDS_BETWEEN_FEEDS if job.state in ACTIVE else None)
     def feed() -> None:
         messages, inbox[:] = list(inbox), []
         live_view({**data, "feed": packed(messages)}, key=key, served=False, on_command_change=on_command, **callbacks)

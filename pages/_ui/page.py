@@ -125,15 +125,18 @@ class Screen:
 
     def _read_url(self) -> None:
         flat = st.query_params.to_dict()
-        name = flat.pop("job", None)
-        job = runner().find(name) if name else None
-        if job is not None and "experiment" in job.spec:
-            self._state |= {"experiment": Experiment.from_dict(job.spec["experiment"]), "job": name}
-        elif flat:
-            try:
-                self._state["experiment"] = Experiment.from_query(flat)
-            except CakeError as error:
-                self._state["error"] = f"This link can't be followed as it is: {error} The defaults are shown instead."
+        name = flat.pop("job", "")
+        job = runner().find(name)
+        try:
+            if job is not None and job.kind == "distill":
+                found, attached = Experiment.from_dict(job.spec["experiment"]), name
+            else:
+                found, attached = Experiment.from_query({**self.experiment.to_query(), **flat}), None
+            if _kind(found) != _kind(self.experiment):
+                raise CakeError(f"it shows {_kind(found)}, and this page {_kind(self.experiment)}.")
+            self._state.update(experiment=found, job=attached)
+        except CakeError as error:
+            self._state["error"] = f"This link can't be followed as it is: {error} The defaults are shown instead."
 
     # -- the job ------------------------------------------------------------------------------------------------
 
@@ -173,6 +176,10 @@ def use_teacher(screen: str, data_config: Mapping[str, Any], teacher: str) -> No
     st.session_state[f"screen:{screen}"] = {"experiment": Experiment.from_query(flat), "job": None, "error": ""}
 
 
+def _kind(experiment: Experiment) -> str:
+    return data.info(experiment.data.name).kind
+
+
 def fixed_part(experiment: Experiment) -> dict[str, Any]:
     """An experiment without the settings that may change while it runs."""
     plain = experiment.to_dict()
@@ -193,7 +200,7 @@ def adapt(experiment: Experiment, changes: Mapping[str, str]) -> Experiment:
     if "data" in changes or "method" in changes:
         core = {k: flat[k] for k in ("data", "method", "seed", "device") if k in flat}
         fresh = Experiment.from_query(core)
-        if data.info(fresh.data.name).kind == data.info(experiment.data.name).kind:
+        if _kind(fresh) == _kind(experiment):
             known = {p.name for p in fresh.settings.params()} | {"teacher"}
             core |= {k: v for k, v in flat.items() if k in known or k.startswith(("data.", "student"))}
         flat = core

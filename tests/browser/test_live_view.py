@@ -1,0 +1,287 @@
+"""The live view in a real browser: it moves, stops, survives, and says what went wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import psutil
+import pytest
+
+from .conftest import Server
+
+pytestmark = pytest.mark.browser
+
+# Installed before the page's own scripts: counts what the view paints, and keeps hold of the view.
+PROBE = """
+window.cakeLive = {
+  painted(step, version) { this.count++; this.step = step; this.version = version; },
+  opened(view) { this.view = view; this.mounts++; },
+  count: 0, step: -1, version: 0, mounts: 0,
+};
+"""
+
+
+class Live:
+    """A page with a live view.
+
+    Args:
+        page: Playwright's page.
+    """
+
+    def __init__(self, page):
+        self.page = page
+        page.add_init_script(PROBE)
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def open(self, url: str) -> Live:
+        self.page.goto(url)
+        self.ready()
+        return self
+
+    def ready(self) -> None:
+        self.until(lambda: self.page.evaluate("!!window.cakeLive.view?.scene"))
+        self.until(lambda: self.page.evaluate("window.cakeLive.view.history.frames.length > 0"))
+
+    def until(self, true: Callable[[], object], seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < end, f"it did not happen in time; the page says: {self.status}"
+            self.page.wait_for_timeout(20)
+
+    def probe(self, name: str):
+        return self.page.evaluate(f"window.cakeLive.{name}")
+
+    @property
+    def status(self) -> str:
+        return self.page.inner_text(".cake-live .status")
+
+    @property
+    def step(self) -> int:
+        """The step of the newest frame that has arrived, -1 before the first."""
+        return self.page.evaluate("cakeLive.view.history.frames.at(-1)?.step ?? -1")
+
+    @property
+    def state(self) -> str:
+        return self.page.evaluate("cakeLive.view.status.state")
+
+    def click(self, name: str) -> None:
+        self.page.click(f".cake-live .{name}")
+
+
+@pytest.fixture
+def live(browser) -> Iterator[Live]:
+    context = browser.new_context(viewport={"width": 1440, "height": 1000})
+    made = Live(context.new_page())
+    yield made
+    assert made.errors == []
+    context.close()
+
+
+LONG = "two_moons?samples=50&steps=20000"
+SHORT = "two_moons?samples=20&steps=60&student.updates=200"
+
+
+def test_it_moves_and_nothing_is_remounted(server, live):
+    live.open(f"{server.url}/{LONG}")
+    live.page.evaluate("document.querySelector('canvas.points').mine = true")
+    live.click("play")
+    live.until(lambda: live.step > 30)
+    first = live.page.evaluate("document.querySelector('canvas.points').toDataURL()")
+    count = live.probe("count")
+    live.page.wait_for_timeout(1000)
+    assert live.probe("count") - count > 20
+    assert live.page.evaluate("document.querySelector('canvas.points').toDataURL()") != first
+    assert live.page.evaluate("document.querySelector('canvas.points').mine")  # the same node
+    assert live.probe("mounts") == 1
+
+
+def test_pause_freezes_and_play_goes_on(server, live):
+    live.open(f"{server.url}/{LONG}")
+    live.click("play")
+    live.until(lambda: live.step > 20)
+    live.click("play")  # it says Pause now
+    live.until(lambda: live.state == "paused")
+    live.page.wait_for_timeout(300)
+    step, count = live.step, live.probe("count")
+    live.page.wait_for_timeout(600)
+    assert live.step == step
+    assert live.probe("count") == count
+    live.click("step")
+    live.until(lambda: live.step == step + 1)
+    live.click("play")
+    live.until(lambda: live.step > step + 10)
+
+
+def test_keyboard(server, live):
+    live.open(f"{server.url}/{LONG}")
+    live.page.keyboard.press("Space")
+    live.until(lambda: live.state == "running" and live.step > 5)
+    live.page.keyboard.press("Space")
+    live.until(lambda: live.state == "paused")
+    live.page.wait_for_timeout(300)
+    step = live.step
+    live.page.keyboard.press("ArrowRight")
+    live.until(lambda: live.step == step + 1)
+    live.page.keyboard.press("?")
+    assert live.page.is_visible(".cake-live .help")
+    live.page.keyboard.press("Escape")
+    assert not live.page.is_visible(".cake-live .help")
+    live.page.keyboard.press("r")
+    live.until(lambda: live.state == "ready" and live.step == 0)
+
+
+def test_a_slider_reaches_the_engine_and_the_url(server, live):
+    live.open(f"{server.url}/{LONG}")
+    live.click("play")
+    live.until(lambda: live.step > 10)
+    slider = live.page.locator(".cake-live .slider input").first
+    before = live.probe("version")
+    slider.evaluate("(s) => { s.value = 900; s.dispatchEvent(new Event('input')); }")
+    live.until(lambda: live.probe("version") > before, 5)  # a frame made with it was painted
+    slider.evaluate("(s) => s.dispatchEvent(new Event('change'))")
+    live.until(lambda: "step_size=" in live.page.url)
+    assert live.probe("mounts") == 1
+    assert live.state == "running"
+
+
+def test_a_refresh_finds_the_same_run(server, live):
+    live.open(f"{server.url}/{LONG}")
+    live.click("play")
+    live.until(lambda: live.step > 40 and "job=" in live.page.url)
+    step, url = live.step, live.page.url
+    live.page.reload()
+    live.ready()
+    live.until(lambda: live.step > step)
+    assert live.page.url == url
+    assert live.state == "running"
+    frames = live.page.evaluate("cakeLive.view.history.frames.map((f) => f.step ?? 0)")
+    assert min(frames) < step  # the past came along, so it can be scrubbed
+    assert frames == sorted(frames)
+
+
+def test_another_page_and_back(server, live):
+    live.open(f"{server.url}/{LONG}")
+    live.click("play")
+    live.until(lambda: live.step > 10)
+    step = live.step
+    live.page.get_by_role("link", name="Compare").first.click()
+    live.page.get_by_text("One teacher, the same number of samples").wait_for()
+    live.page.get_by_role("link", name="Two moons").first.click()
+    live.until(lambda: live.probe("mounts") == 2)
+    live.ready()
+    live.until(lambda: live.step > step)
+
+
+def test_zoom_is_kept_while_it_runs(server, live):
+    live.open(f"{server.url}/{LONG}")
+    live.click("play")
+    live.until(lambda: live.probe("view.teacher.plot._fullLayout") and live.step > 5)
+    live.page.evaluate(
+        "Plotly.relayout(cakeLive.view.teacher.plot, {'xaxis.range': [-1, 0], 'yaxis.range': [0, 1]})"
+    )
+    live.page.wait_for_timeout(800)
+    ranges = live.page.evaluate("(({xaxis, yaxis}) => [xaxis.range, yaxis.range])(cakeLive.view.teacher.plot._fullLayout)")
+    assert ranges[1] == pytest.approx([0, 1], abs=0.05)
+    assert ranges[0] == pytest.approx([-1, 0], abs=0.05)
+
+
+def test_to_the_end_and_back_in_time(server, live):
+    live.open(f"{server.url}/{SHORT}")
+    live.click("play")
+    live.until(lambda: live.state == "done")
+    live.page.get_by_text("How well does it copy?").wait_for()
+    assert live.page.get_by_text("Student of noise only").count()
+    assert live.probe("view.student.surface") is not None
+    # Scrub to the beginning: the samples are where they began.
+    live.page.evaluate("(() => { const t = document.querySelector('.cake-live .time'); t.value = 0; t.oninput(); })()")
+    live.until(lambda: live.probe("step") == 0)
+    assert "Looking back" in live.status
+    # And replay from there, faster.
+    live.page.select_option(".cake-live .speed", "8")
+    live.click("play")
+    live.until(lambda: live.probe("step") >= 60)
+
+
+def test_trails_arrows_and_data_can_be_shown(server, live):
+    live.open(f"{server.url}/{LONG}")
+    for name in ("trails", "arrows", "data"):
+        live.page.check(f".cake-live input[name={name}]")
+    live.click("play")
+    live.until(lambda: live.page.evaluate("cakeLive.view.history.frames.some((f) => f.arrows)"))
+    live.page.wait_for_timeout(500)
+    drawn = "(c) => new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer).some((v) => v)"
+    assert live.page.evaluate(f"({drawn})(cakeLive.view.teacher.trail)")
+
+
+def test_images_change_and_one_can_be_chosen(server, live):
+    live.open(f"{server.url}/images?batches=4&samples=100&steps=2000")
+    live.click("play")
+    live.until(lambda: live.step > 10)
+    first = live.page.evaluate("document.querySelector('canvas.sheet').toDataURL()")
+    live.until(lambda: live.page.evaluate("document.querySelector('canvas.sheet').toDataURL()") != first)
+    live.page.click("canvas.sheet", position={"x": 230, "y": 230})
+    live.until(lambda: live.probe("view.sheet.selected") > 0)
+    words = live.page.inner_text(".cake-live .words")
+    assert re.fullmatch(r"Told to become \d\. The teacher sees \d \(\d+ %\)\.", words)
+
+
+def test_home_moves_before_anything_is_pressed(server, live):
+    live.page.goto(server.url)
+    live.until(lambda: live.probe("count") > 20)
+    assert live.page.get_by_role("link", name="Two moons").count()
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_nothing_sticks_out(server, browser, width):
+    context = browser.new_context(viewport={"width": width, "height": 844})
+    live = Live(context.new_page()).open(f"{server.url}/{LONG}")
+    live.page.wait_for_timeout(500)
+    assert live.page.evaluate("document.documentElement.scrollWidth") <= width
+    boxes = live.page.evaluate(
+        "[...document.querySelectorAll('.cake-live button, .cake-live canvas.points')].filter((e) => e.offsetParent)"
+        ".map((e) => e.getBoundingClientRect().right)"
+    )
+    assert max(boxes) <= width
+    context.close()
+
+
+def test_a_killed_process_is_explained_and_replaced(server, live):
+    live.open(f"{server.url}/{LONG}")
+    live.click("play")
+    live.until(lambda: live.step > 10)
+    workers = [p for p in psutil.Process(server.process.pid).children(True) if "cake_core.worker" in " ".join(p.cmdline())]
+    os.kill(workers[0].pid, signal.SIGKILL)
+    live.until(lambda: live.state == "failed")
+    assert "ended unexpectedly (SIGKILL)" in live.page.inner_text(".cake-live .banner")
+    live.click("reset")
+    live.until(lambda: live.state == "ready" and live.step == 0)
+    live.click("play")
+    live.until(lambda: live.step > 10)
+    assert not live.page.is_visible(".cake-live .banner")
+
+
+def test_a_lost_server_is_said(tmp_path, live):
+    own = Server("app.py", tmp_path / "log")
+    live.open(f"{own.url}/{LONG}")
+    own.close()
+    live.until(lambda: live.status == "Disconnected. Trying again…", 20)
+
+
+def test_without_the_apps_own_routes_it_moves_too(tmp_path, live):
+    """Hosting that runs the frame as a plain script: no socket, no Plotly; frames come with the page."""
+    own = Server("pages/_ui/frame.py", tmp_path / "log")
+    try:
+        live.open(f"{own.url}/{LONG}")
+        live.click("play")
+        live.until(lambda: live.step > 20)
+        count = live.probe("count")
+        live.until(lambda: live.probe("count") > count + 20)
+        live.click("play")
+        live.until(lambda: live.state == "paused")
+    finally:
+        own.close()

@@ -1,0 +1,135 @@
+"""The socket as anybody on the network could speak to it."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from cake_core.frames import decode
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def job(server, browser) -> str:
+    """The name of a job that a page has begun."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{server.url}/two_moons?samples=50&steps=20000")
+    page.wait_for_url("**job=**")
+    name = page.url.split("job=")[1].split("&")[0]
+    context.close()
+    return name
+
+
+def dial(server, job: str, **options) -> ClientConnection:
+    return connect(server.url.replace("http", "ws") + f"/live/{job}", max_size=None, **options)
+
+
+def receive(socket: ClientConnection, seconds: float = 10) -> dict:
+    message = socket.recv(timeout=seconds)
+    return json.loads(message) if isinstance(message, str) else decode(message)[0]
+
+
+def receive_until(socket: ClientConnection, true, seconds: float = 20) -> dict:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        message = receive(socket)
+        if true(message):
+            return message
+    raise AssertionError("no such message")
+
+
+def test_status_comes_first_then_scene_and_frames(server, job):
+    with dial(server, job) as socket:
+        assert receive(socket)["type"] == "status"
+        receive_until(socket, lambda m: m["type"] == "scene")
+        receive_until(socket, lambda m: m["type"] == "frame")
+
+
+def test_other_origins_are_refused(server, job):
+    with pytest.raises((InvalidStatus, ConnectionClosed)), dial(server, job, origin="http://evil.example") as socket:
+        receive(socket)
+    own = server.url
+    with dial(server, job, origin=own) as socket:
+        assert receive(socket)["type"] == "status"
+
+
+def test_unknown_jobs_are_refused(server):
+    with dial(server, "no-such-job") as socket, pytest.raises(ConnectionClosed) as closed:
+        receive(socket)
+    assert closed.value.rcvd.code == 4404
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["garbage", "[]", "3", "{}", '{"op": 7}', '{"op": "drop table"}', '{"op": "set"}', '{"op": "rate", "rate": "fast"}',
+     '{"op": "rate", "rate": -1}', '{"op": "set", "settings": [1]}', '{"op": "__class__"}', "x" * 10_000],
+)  # fmt: skip
+def test_nonsense_is_answered_with_a_sentence(server, job, text):
+    with dial(server, job) as socket:
+        socket.send(text)
+        answer = receive_until(socket, lambda m: m["type"] == "refused")
+        assert answer["message"].endswith(".")
+        socket.send('{"op": "step"}')  # and the socket still works
+        receive_until(socket, lambda m: m["type"] == "frame")
+
+
+def test_settings_that_cannot_be_are_refused(server, job):
+    with dial(server, job) as socket:
+        socket.send('{"op": "set", "settings": {"sigma": 3}}')
+        answer = receive_until(socket, lambda m: m["type"] == "refused")
+        assert "'sigma' can't change" in answer["message"]
+
+
+def test_a_client_that_does_not_confirm_gets_no_flood(server, job):
+    with dial(server, job) as silent:
+        silent.send('{"op": "rate", "rate": 0}')
+        silent.send('{"op": "play"}')
+        receive_until(silent, lambda m: m["type"] == "status" and m["state"] == "running")
+        time.sleep(1.5)
+        frames = 0
+        while True:
+            try:
+                frames += receive(silent, 0.3)["type"] == "frame"
+            except TimeoutError:
+                break
+            if frames > 50:
+                break
+        assert frames <= 4  # three credits, and one that was on its way before
+        silent.send('{"op": "seen"}')
+        receive_until(silent, lambda m: m["type"] == "frame")
+        silent.send('{"op": "stop"}')
+
+
+@pytest.mark.parametrize("path", ["/live/recordings/nothing", "/live/recordings/..%2f..%2fapp", "/live/x/plotly.min.js"])
+def test_other_files_are_not_served(server, path):
+    """Streamlit answers unknown paths with its own page; ours are 404. Never anything else of the folder."""
+    try:
+        body = urllib.request.urlopen(server.url + path).read()
+        assert b"import streamlit" not in body
+        assert b"<!doctype html>" in body.lower()
+    except urllib.error.HTTPError as error:
+        assert error.code == 404
+
+
+def test_the_scripts_are_served_and_kept(server):
+    import plotly
+
+    from pages._ui.live_view import VERSION
+
+    for path, content in (
+        (f"/live/{VERSION}/live_view.js", b"class LiveView"),
+        (f"/live/{plotly.__version__}/plotly.min.js", b"plotly"),
+        ("/live/recordings/home.bin", b"CAKE"),
+    ):
+        answer = urllib.request.urlopen(server.url + path)
+        assert content in answer.read()
+        if path.endswith(".js"):
+            assert "immutable" in answer.headers["Cache-Control"]

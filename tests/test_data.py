@@ -1,0 +1,130 @@
+"""Data sets: the right shapes, standardised, the same for the same seed, and a sentence when they are not there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cake_core import data
+from cake_core.data import DATASETS, DataConfig
+from cake_core.errors import CakeError
+
+POINTS = [name for name, d in DATASETS.items() if d.kind == "points"]
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_points_are_standardised_and_reproducible(name):
+    config = DataConfig(name=name, points=400)
+    first, again, other = data.load(config), data.load(config), data.load(config.replace(seed=1))
+    x = first.inputs(first.train_x)
+    assert x.shape == (400, 2)
+    assert x.dtype == torch.float32
+    torch.testing.assert_close(x.mean(dim=0), torch.zeros(2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(x.std(dim=0, correction=0), torch.ones(2), atol=1e-4, rtol=0)
+    assert set(first.train_y.tolist()) == set(range(len(first.info.classes)))
+    assert torch.equal(first.train_x, again.train_x)
+    assert not torch.equal(first.train_x, other.train_x)
+    assert not torch.equal(first.train_x, first.test_x)  # the test points are a fresh draw
+    assert first.half_width > x.abs().max()
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_noise_spreads_points(name):
+    def spread(noise: float) -> np.ndarray:
+        calm = data.load(DataConfig(name=name, points=1000, noise=0.0)).train_x
+        return (data.load(DataConfig(name=name, points=1000, noise=noise)).train_x - calm).norm(dim=1).mean()
+
+    if name == "moons" or name == "circles":  # scikit-learn draws the noise after the points, so they can be paired
+        assert spread(0.1) < spread(0.3)
+    calm, noisy = (data.load(DataConfig(name=name, points=2000, noise=n)).train_x.std() for n in (0.01, 1.0))
+    assert noisy > calm
+
+
+def test_spirals_and_checkerboard_have_the_shape_that_they_are_named_for():
+    board = data.load(DataConfig(name="checkerboard", points=2000, noise=0.0))
+    cell = board.train_x.floor().long().sum(dim=1) % 2
+    assert torch.equal(cell, board.train_y)
+    spiral = data.load(DataConfig(name="spirals", points=2000, noise=0.0))
+    radius = spiral.train_x.norm(dim=1)
+    angle = torch.atan2(spiral.train_x[:, 1], spiral.train_x[:, 0])
+    turned = (3 * torch.pi * radius + torch.pi * spiral.train_y - angle) / (2 * torch.pi)
+    torch.testing.assert_close(turned, turned.round(), atol=1e-3, rtol=0)  # the angle grows with the radius
+
+
+def test_digits_need_no_network(monkeypatch, tmp_path):
+    monkeypatch.setenv("CAKE_DATA_DIR", str(tmp_path))
+    digits = data.load(DataConfig(name="digits"))
+    assert digits.train_x.shape == (1297, 1, 8, 8)
+    assert digits.test_x.shape == (500, 1, 8, 8)
+    assert digits.train_x.dtype == torch.uint8
+    x = digits.inputs(digits.train_x)
+    assert x.mean().abs() < 1e-4
+    assert (x.std() - 1).abs() < 1e-3
+    assert torch.equal(digits.pixels(x), digits.train_x)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_a_missing_set_is_a_sentence_and_the_others_still_work(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("CAKE_DATA_DIR", str(tmp_path))
+    # A machine without network: whatever torchvision asks for is refused.
+    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", _no_network)
+    assert not data.info(name).on_disk()
+    with pytest.raises(CakeError, match="could not be downloaded: is there a network") as caught:
+        data.load(DataConfig(name=name))
+    assert str(tmp_path) in str(caught.value)
+    assert "choose 'digits'" in str(caught.value)
+    assert len(data.load(DataConfig(name="digits")).test_x) == 500
+
+
+def _no_network(*args, **kwargs):
+    raise OSError("Name or service not known")
+
+
+def test_download_reports_its_progress(monkeypatch, tmp_path):
+    """The download itself is torchvision's; we watch the files grow."""
+    import time
+
+    from cake_core.data import images
+
+    monkeypatch.setenv("CAKE_DATA_DIR", str(tmp_path))
+    mnist = images._DOWNLOADS["mnist"]
+
+    def slow_fetch(train, download=False):
+        mnist.folder.mkdir(parents=True)
+        with (mnist.folder / "train-images-idx3-ubyte.gz").open("wb") as f:
+            for _ in range(5):
+                f.write(bytes(2_000_000))
+                f.flush()
+                time.sleep(0.12)
+
+    monkeypatch.setattr(mnist, "_open", slow_fetch)
+    shares = list(mnist.download())
+    assert shares == sorted(shares)
+    assert shares[-1] > 0.5
+
+
+def test_a_damaged_file_is_a_sentence(monkeypatch, tmp_path):
+    monkeypatch.setenv("CAKE_DATA_DIR", str(tmp_path))
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (raw / f"{part}-ubyte").write_bytes(b"\x00\x00\x08\x03cut short")
+    with pytest.raises(CakeError, match="can't be read .* Delete that folder and try again"):
+        data.load(DataConfig(name="mnist"))
+
+
+@pytest.mark.data
+def test_mnist_from_the_data_folder(mnist_folder):
+    mnist = data.load(DataConfig(name="mnist"))
+    assert mnist.train_x.shape == (60_000, 1, 28, 28)
+    assert mnist.test_x.shape == (10_000, 1, 28, 28)
+    x = mnist.inputs(mnist.train_x)
+    assert x.mean().abs() < 1e-3
+    assert (x.std() - 1).abs() < 1e-3
+
+
+def test_names():
+    assert data.info("two-moons").name == "moons"
+    with pytest.raises(CakeError, match="There is no data set 'mars'. Choose one of: moons"):
+        data.info("mars")

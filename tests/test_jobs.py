@@ -1,0 +1,297 @@
+"""The job runner with a real compute process: pause, step, edit, stop, reset, queue, and kill -9."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from cake_core import runs
+from cake_core.errors import CakeError
+from cake_core.frames import decode
+from cake_core.jobs import Job, JobRunner, Limits, Ring
+from cake_core.pipeline import Experiment
+
+
+@pytest.fixture
+def runner(runs_folder) -> Iterator[JobRunner]:
+    made = JobRunner(Limits(max_running=2, max_jobs_per_owner=4))
+    yield made
+    made.close()
+
+
+def spec(**flat: str) -> dict:
+    quick = {"batches": "2", "samples": "50", "steps": "30", "student.updates": "100", "device": "cpu"}
+    return {"experiment": Experiment.from_query({**quick, **flat}).to_dict()}
+
+
+LONG = {"steps": "20000"}
+
+
+def until(true: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+class Viewer:
+    """Keeps what a job shows."""
+
+    def __init__(self, job: Job):
+        self.frames: list[dict] = []
+        self.scenes: list[dict] = []
+        self.texts: list[dict] = []
+        for message in job.subscribe(self):
+            self(message)
+
+    def __call__(self, message: bytes | str) -> None:
+        if isinstance(message, str):
+            self.texts.append(json.loads(message))
+        else:
+            header, _ = decode(message)
+            (self.scenes if header["type"] == "scene" else self.frames).append(header)
+
+    @property
+    def step(self) -> int:
+        return self.frames[-1].get("step", 0) if self.frames else 0
+
+
+def test_from_the_beginning_to_the_result(runner):
+    job = runner.submit("distill", spec())
+    viewer = Viewer(job)
+    until(lambda: viewer.scenes)  # there is something to see before anybody presses Play
+    until(lambda: any(f["stage"] == "synthesis" for f in viewer.frames))
+    assert job.state == "ready"
+    assert viewer.step == 0
+    job.pace(0)
+    job.play()
+    until(lambda: job.state == "done")
+    assert job.progress == 1
+    outcome = job.result["outcome"]
+    assert outcome["samples"] == 100
+    assert job.result["control"]["samples"] == 100
+    assert runs.read(job.result["run"])["outcome"] == outcome
+    assert (runs.find(job.result["run"]) / "samples.safetensors").is_file()
+    # Somebody who comes later sees all of it.
+    late = Viewer(job)
+    assert late.texts[0]["state"] == "done"
+    assert late.scenes
+    assert late.frames[-1]["progress"] == 1
+
+
+def test_pause_step_edit_and_stop(runner):
+    job = runner.submit("distill", spec(**LONG))
+    viewer = Viewer(job)
+    job.play()
+    until(lambda: viewer.step > 10)
+    job.pause()
+    assert job.state == "paused"
+    time.sleep(0.3)  # what was on its way arrives
+    there = viewer.step
+    time.sleep(0.3)
+    assert viewer.step == there
+
+    job.step()
+    until(lambda: viewer.step == there + 1)
+    time.sleep(0.2)
+    assert viewer.step == there + 1
+
+    version = job.set(step_size=0.7)
+    job.step()
+    until(lambda: viewer.frames[-1]["version"] == version)
+    assert viewer.step == there + 2
+    until(lambda: job.spec["experiment"]["settings"]["step_size"] == 0.7)
+
+    for bad in ({"sigma": 2.0}, {"step_size": -1}, {"nonsense": 1}):
+        viewer.texts.clear()
+        job.set(**bad)
+        until(lambda: any(t["type"] == "refused" for t in viewer.texts))
+    assert job.state == "paused"
+    assert job.spec["experiment"]["settings"]["step_size"] == 0.7
+
+    job.play()
+    until(lambda: viewer.step > there + 3)
+    job.stop()
+    assert job.state == "stopped"
+    time.sleep(0.3)
+    there = viewer.step
+    time.sleep(0.3)
+    assert viewer.step == there
+
+
+def test_reset_begins_anew_with_the_settings_it_has_now(runner):
+    job = runner.submit("distill", spec(**LONG))
+    viewer = Viewer(job)
+    job.play()
+    until(lambda: viewer.step > 5)
+    job.set(step_size=0.7)
+    until(lambda: job.spec["experiment"]["settings"]["step_size"] == 0.7)
+    viewer.frames.clear()
+    viewer.scenes.clear()
+    job.reset()
+    until(lambda: viewer.scenes)
+    until(lambda: viewer.frames and viewer.frames[-1]["stage"] == "synthesis" and viewer.step == 0)
+    assert job.state == "ready"
+    assert len(job.ring.all()) < 5
+
+
+def test_rates_are_kept(runner):
+    job = runner.submit("distill", spec(**LONG))
+    viewer = Viewer(job)
+    until(lambda: viewer.scenes)
+    counts = {}
+    for rate in (10, 40):
+        job.pace(rate)
+        job.play()
+        time.sleep(0.3)
+        before = viewer.step
+        time.sleep(1.5)
+        counts[rate] = viewer.step - before
+        job.pause()
+        time.sleep(0.1)
+    assert 2.5 < counts[40] / counts[10] < 6  # four times as fast, whatever the machine does beside it
+
+
+def test_two_jobs_get_the_same_number_of_turns(runner):
+    jobs = [runner.submit("distill", spec(**LONG), owner=str(k)) for k in range(2)]
+    viewers = [Viewer(j) for j in jobs]
+    until(lambda: all(v.scenes for v in viewers))
+    for job in jobs:
+        job.pace(0)
+        job.play()
+    until(lambda: all(v.step > 200 for v in viewers))
+    steps = [v.step for v in viewers]
+    assert max(steps) / min(steps) < 2
+
+
+def test_a_queue_with_places(runner):
+    running = [runner.submit("distill", spec(**LONG), owner=str(k), play=True) for k in range(2)]
+    waiting = [runner.submit("distill", spec(), owner=str(k), play=True) for k in range(2, 4)]
+    viewer = Viewer(waiting[1])
+    assert [j.state for j in running] == ["running"] * 2
+    assert [j.state for j in waiting] == ["queued"] * 2
+    assert [runner.position(j) for j in waiting] == [1, 2]
+    running[0].stop()
+    assert waiting[0].state == "running"
+    assert runner.position(waiting[1]) == 1
+    assert viewer.texts[-1]["queue"] == 1
+    waiting[1].pause()  # it gives up its place
+    assert runner.position(waiting[1]) is None
+
+
+def test_a_dead_process_is_replaced_and_its_jobs_say_why(runner):
+    runner.limits = Limits(max_running=1)
+    killed = runner.submit("distill", spec(**LONG), owner="a", play=True)
+    fresh = runner.submit("distill", spec(), owner="b")
+    queued = runner.submit("distill", spec(), owner="c", play=True)
+    viewer = Viewer(killed)
+    until(lambda: viewer.step > 5 and fresh.scene)
+    pid = runner._workers["compute"].process.pid
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: killed.state == "failed")
+    assert "ended unexpectedly (SIGKILL)" in killed.message
+    assert viewer.texts[-1]["message"] == killed.message
+    until(lambda: queued.state == "done")  # the queue goes on, in a new process
+    assert runner._workers["compute"].process.pid != pid
+    assert fresh.state == "ready"
+    fresh.play()
+    until(lambda: fresh.state == "done")
+    killed.reset()
+    killed.play()
+    until(lambda: viewer.frames[-1]["stage"] == "synthesis" and viewer.step > 3)
+
+
+def test_what_cannot_run_fails_with_a_sentence(runner):
+    experiment = spec()["experiment"] | {"teacher": "run:20260101-000000-0123456789abcdef"}
+    job = runner.submit("distill", {"experiment": experiment}, play=True)
+    until(lambda: job.state == "failed")
+    assert job.message.startswith("There is no such run.")
+
+    diverging = spec(steps="300", step_size="10", weight_contrast="1000", clip="0")
+    job = runner.submit("distill", diverging)
+    job.pace(0)
+    job.play()
+    until(lambda: job.state == "failed")
+    assert "ran off to infinity" in job.message
+
+
+def test_a_bug_in_a_task_is_reported_and_hurts_nobody_else(runner):
+    broken = runner.submit("distill", {"experiment": spec()["experiment"], "every": "often"}, owner="a", play=True)
+    until(lambda: broken.state == "failed")
+    assert broken.message.startswith("Something broke inside CAKE Lab (TypeError")
+    healthy = runner.submit("distill", spec(), owner="b")
+    healthy.pace(0)
+    healthy.play()
+    until(lambda: healthy.state == "done")
+
+
+def test_an_owner_can_hold_so_many_jobs(runner):
+    runner.limits = Limits(max_running=8, max_jobs_per_owner=2)
+    first, second = (runner.submit("distill", spec(**LONG), owner="a") for _ in range(2))
+    third = runner.submit("distill", spec(**LONG), owner="a")  # the oldest at rest makes way
+    assert runner.find(first.name) is None
+    assert runner.find(second.name) is second
+    second.play()
+    third.play()
+    with pytest.raises(CakeError, match="You have 2 jobs running. Stop one of them"):
+        runner.submit("distill", spec(), owner="a")
+    assert runner.submit("distill", spec(), owner="b")
+
+
+def test_names_cannot_be_guessed(runner):
+    names = {runner.submit("distill", spec(), owner=str(k)).name for k in range(3)}
+    assert len(names) == 3
+    assert all(len(name) >= 24 for name in names)
+
+
+def test_limits_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("CAKE_MAX_RUNNING", "3")
+    monkeypatch.setenv("CAKE_IDLE_MINUTES", "0.5")
+    assert Limits.from_environment() == Limits(max_running=3, idle_minutes=0.5)
+    monkeypatch.setenv("CAKE_MAX_RUNNING", "many")
+    with pytest.raises(CakeError, match="is not a number"):
+        Limits.from_environment()
+
+
+def test_the_ring_is_bounded_and_spans_all_of_the_run():
+    ring = Ring(most=1000, count=16)
+    frames = [bytes([k]) * 10 for k in range(200)]
+    for frame in frames:
+        ring.add(frame)
+    kept = [f[0] for f in ring.all()]
+    assert len(kept) <= 17
+    assert kept == sorted(kept)
+    assert kept[-1] == 199
+    assert kept[0] < 40
+    gaps = [b - a for a, b in zip(kept, kept[1:], strict=False)]
+    assert max(gaps) <= 16
+    big = Ring(most=1000, count=1000)
+    for frame in frames:
+        big.add(frame)
+    assert sum(map(len, big.frames)) <= 1000
+
+
+def test_a_job_that_nobody_watches_makes_way(runner):
+    runner.limits = Limits(max_running=1, unwatched_seconds=0.2)
+    left_alone = runner.submit("distill", spec(**LONG), owner="a", play=True)
+    until(lambda: left_alone.progress > 0.02)
+    time.sleep(0.3)
+    mine = runner.submit("distill", spec(), owner="b")
+    viewer = Viewer(mine)
+    until(lambda: viewer.scenes)
+    mine.pace(0)
+    mine.play()
+    assert mine.state == "running"
+    assert left_alone.state == "queued"
+    until(lambda: mine.state == "done")
+    assert left_alone.state == "running"  # it has not been forgotten
+    watched = Viewer(left_alone)
+    later = runner.submit("distill", spec(), owner="c", play=True)
+    assert later.state == "queued"  # now it is watched, and keeps its place
+    there = watched.step
+    until(lambda: watched.step > there)

@@ -1,0 +1,99 @@
+"""Each loss term against an oracle: a naive loop over samples or pairs, a value worked by hand, autograd."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from cake_core.losses import classification, contrast, total_variation
+from cake_core.schedules import step_sizes
+
+SHAPES = [(1, 1, 2, 2), (3, 4, 2, 2), (2, 5, 10, 10), (2, 3, 4, 10)]  # (M, B, G, C)
+
+
+def logits(shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_contrast_is_the_sum_over_pairs(shape):
+    z = logits(shape)
+    m, b, g, c = shape
+    naive = torch.zeros(m, dtype=torch.float64)
+    for i in range(m):
+        for j in range(b):
+            for p in range(g):
+                for q in range(g):  # every pair counts twice, a sample with itself is zero
+                    naive[i] += (z[i, j, p] - z[i, j, q]).square().sum() / (2 * c)
+    torch.testing.assert_close(contrast(z), naive)
+
+
+def test_contrast_by_hand():
+    """Two samples with logits (1, 0) and (0, 3): squared distance 1 + 9, twice, over 2 C = 4."""
+    z = torch.tensor([[[[1.0, 0.0], [0.0, 3.0]]]])
+    assert contrast(z).item() == pytest.approx(2 * 10 / 4)
+
+
+@pytest.mark.parametrize("shape", [(1, 50, 10, 10), (1, 50, 2, 2)])
+def test_contrast_is_the_published_one_up_to_the_number_of_groups(shape):
+    """The code's form: mean squared error over broadcast pairs, times G^2 / 2; ours is B times it."""
+    z = logits(shape)[0]
+    b, g, _ = z.shape
+    published = F.mse_loss(*torch.broadcast_tensors(z.unsqueeze(1), z.unsqueeze(2))) * 0.5 * g**2
+    torch.testing.assert_close(contrast(z[None]), published[None] * b)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_classification_is_the_sum_over_samples(shape):
+    z = logits(shape)
+    y = torch.randint(0, shape[-1], shape[:-1], generator=torch.Generator().manual_seed(1))
+    naive = torch.zeros(shape[0], dtype=torch.float64)
+    for i in range(shape[0]):
+        for j in range(shape[1]):
+            for k in range(shape[2]):
+                naive[i] -= z[i, j, k].log_softmax(dim=0)[y[i, j, k]]
+    torch.testing.assert_close(classification(z, y), naive)
+
+
+def test_classification_by_hand():
+    """Logits (0, ln 3) give probabilities (1/4, 3/4)."""
+    z = torch.tensor([[[[0.0, math.log(3)], [0.0, math.log(3)]]]])
+    y = torch.tensor([[[0, 1]]])
+    assert classification(z, y).item() == pytest.approx(math.log(4) + math.log(4 / 3))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1, 2, 2), (2, 3, 2, 1, 5, 4), (2, 1, 2, 3, 4, 6)])
+def test_total_variation_against_a_loop_and_autograd(shape):
+    x = logits(shape).requires_grad_()
+    m, b, g, channels, height, width = shape
+    naive = []
+    for i in range(m):
+        total = 0
+        for image in x[i].flatten(0, 1):
+            for plane in image:
+                down = sum((plane[r + 1, c] - plane[r, c]).abs() for r in range(height - 1) for c in range(width))
+                right = sum((plane[r, c + 1] - plane[r, c]).abs() for r in range(height) for c in range(width - 1))
+                total = total + (down / ((height - 1) * width) + right / (height * (width - 1))) / channels
+        naive.append(total)
+    naive = torch.stack(naive)
+    torch.testing.assert_close(total_variation(x), naive)
+    weight = torch.arange(1.0, m + 1, dtype=torch.float64)  # another upstream gradient for each mini-batch
+    grads = [torch.autograd.grad((f * weight).sum(), x)[0] for f in (total_variation(x), naive)]
+    torch.testing.assert_close(*grads)
+
+
+def test_total_variation_of_a_flat_image_is_zero_and_has_no_gradient():
+    x = torch.full((1, 1, 1, 1, 4, 4), 3.0, requires_grad=True)
+    value = total_variation(x)
+    assert value.item() == 0
+    assert torch.autograd.grad(value.sum(), x)[0].abs().sum() == 0
+
+
+def test_step_sizes_by_hand():
+    assert step_sizes(0.1, 4, range(4), 4) == pytest.approx([0.1, 0.01, 0.001, 0.0001])
+    assert step_sizes(0.1, 0, range(3), 3) == pytest.approx([0.1] * 3)
+    assert step_sizes(0.1, 2, [5], 10) == pytest.approx([0.01])
+    assert step_sizes(1.0, 2, [0, 5], 10, "cosine") == pytest.approx([1.0, 0.1])

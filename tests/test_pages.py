@@ -1,0 +1,218 @@
+"""Every page, by Streamlit's own test harness: it draws, its widgets change what they say, errors are sentences."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from cake_core.pipeline import Experiment
+from pages._ui.cached import runner
+
+ROOT = Path(__file__).parents[1]
+FRAME = ROOT / "pages" / "_ui" / "frame.py"
+PAGES = ["home", "two_moons", "teacher", "images", "student", "embeddings", "compare"]
+
+
+def open_page(name: str, **query: str) -> AppTest:
+    app = AppTest.from_file(str(FRAME), default_timeout=60).run()
+    assert not app.exception
+    for key, value in query.items():
+        app.query_params[key.replace("__", ".")] = value
+    if name != "home":
+        app.switch_page(str(ROOT / "pages" / f"{name}.py")).run()
+    assert not app.exception
+    return app
+
+
+def go(app: AppTest, name: str) -> None:
+    """As a click on the navigation does: another page, and an empty query."""
+    app.query_params.clear()
+    app.switch_page(str(ROOT / "pages" / f"{name}.py")).run()
+    assert not app.exception
+
+
+def wait(app: AppTest, name: str, seconds: float = 90) -> None:
+    """Until a job has ended; then the page is drawn again, as the browser would have it."""
+    job = runner().find(name)
+    end = time.monotonic() + seconds
+    while job.state not in ("done", "failed"):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert job.state == "done", job.message
+    app.run()
+    assert not app.exception
+
+
+def experiment(app: AppTest, screen: str) -> Experiment:
+    return app.session_state[f"screen:{screen}"]["experiment"]
+
+
+def job_name(app: AppTest, screen: str) -> str:
+    return app.session_state[f"screen:{screen}"]["job"]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_draws(name):
+    app = open_page(name)
+    assert app.title[0].value
+    assert not app.error
+
+
+def test_home_leads_everywhere():
+    app = open_page("home")
+    assert len(app.page_link) == 6
+
+
+def test_widgets_change_the_experiment_and_the_url():
+    app = open_page("two_moons")
+    assert experiment(app, "two_moons") == Experiment()
+    app.selectbox(key="two_moons:method").select("lake").run()
+    app.select_slider(key="two_moons:sigma").set_value(0.1).run()
+    app.selectbox(key="two_moons:data").select("circles").run()
+    now = experiment(app, "two_moons")
+    assert (now.method, now.settings.sigma, now.data.name) == ("lake", 0.1, "circles")
+    assert app.query_params["method"] == "lake"
+    assert app.query_params["sigma"] == "0.1"
+    assert app.query_params["data"] == "circles"
+    assert app.query_params["job"] == job_name(app, "two_moons")
+
+
+def test_a_link_opens_the_same_experiment():
+    flat = {"method": "lake", "sigma": "0.1", "data": "spirals", "seed": "7", "student__updates": "500"}
+    app = open_page("two_moons", **flat)
+    expected = Experiment.from_query({k.replace("__", "."): v for k, v in flat.items()})
+    assert experiment(app, "two_moons") == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ({"method": "pie"}, "There is no method 'pie'."),
+        ({"steps": "many"}, "'steps' must be a whole number"),
+        ({"nonsense": "1"}, "There is no setting 'nonsense'."),
+        ({"data": "digits"}, "it shows images, and this page points."),
+    ],
+)
+def test_a_bad_link_is_a_sentence_and_the_defaults(query, sentence):
+    app = open_page("two_moons", **query)
+    assert app.error[0].value.startswith("This link can't be followed as it is: " + sentence)
+    assert experiment(app, "two_moons") == Experiment()
+
+
+def test_a_link_to_a_running_job_joins_it():
+    first = open_page("two_moons", method="lake")
+    second = open_page("two_moons", job=job_name(first, "two_moons"))
+    assert job_name(second, "two_moons") == job_name(first, "two_moons")
+    assert experiment(second, "two_moons").method == "lake"
+
+
+def test_presets_and_new_jobs():
+    app = open_page("two_moons")
+    first = job_name(app, "two_moons")
+    app.button(key="two_moons:preset:One spot, LAKE").click().run()
+    assert experiment(app, "two_moons").method == "lake"
+    assert experiment(app, "two_moons").settings.sigma == 0.1
+    second = job_name(app, "two_moons")
+    assert second != first
+    assert runner().find(first) is None  # the page holds one job
+    app.run()
+    assert job_name(app, "two_moons") == second  # drawing again begins nothing
+
+
+def test_live_settings_do_not_begin_a_new_job():
+    app = open_page("two_moons")
+    name = job_name(app, "two_moons")
+    state = app.session_state["screen:two_moons"]
+    state["experiment"] = state["experiment"].replace(settings=state["experiment"].settings.replace(step_size=0.5))
+    app.run()
+    assert job_name(app, "two_moons") == name
+    assert runner().find(name).spec["experiment"]["settings"]["step_size"] == 0.5
+
+
+def test_results_with_their_control():
+    app = open_page("two_moons", batches="2", samples="100", steps="20", student__updates="300")
+    job = runner().find(job_name(app, "two_moons"))
+    job.pace(0)
+    job.play()
+    wait(app, job.name)
+    labels = [m.label for m in app.metric]
+    assert labels[:2] == ["Student's accuracy", "Agreement with teacher"]
+    assert " to " in app.metric[0].delta  # the interval
+    text = " ".join(m.value for m in app.markdown)
+    assert "2,000 real test examples" in text
+    assert "student of as many samples of pure noise" in text
+
+
+def test_images_then_student_then_embeddings():
+    """One path through the app: samples made on Images are what the later pages go on with."""
+    app = open_page("images", batches="2", samples="100", steps="8", student__updates="60")
+    job = runner().find(job_name(app, "images"))
+    job.pace(0)
+    job.play()
+    wait(app, job.name)
+    run = job.result["run"]
+    assert list(app.session_state["runs"]) == [run]
+
+    go(app, "student")
+    assert app.selectbox(key="student:run").value == run
+    app.select_slider(key="student:images:updates").set_value(50).run()
+    app.slider[0].set_value(1).run()
+    next(b for b in app.button if b.label == "Train").click().run()
+    wait(app, app.session_state["student:job"])
+    table = app.dataframe[0].value
+    assert list(table["learned from"]) == ["These samples", "Noise only (control)", "The teacher's own data"]
+
+    go(app, "embeddings")
+    pca = next(n for what, n in app.session_state["jobs"].items() if '"pca"' in what)
+    wait(app, pca)
+    assert app.get("plotly_chart")
+
+
+def test_teacher_page_trains_one_that_can_be_used():
+    app = open_page("teacher")
+    app.select_slider(key="teacher:recipe:moons:updates").set_value(200).run()
+    app.slider(key="teacher:points:noise").set_value(0.2).run()
+    next(b for b in app.button if b.label == "Train").click().run()
+    wait(app, app.session_state["teacher:job"])
+    app.button(key="teacher:use").click().run()
+    now = experiment(app, "two_moons")
+    assert now.teacher.startswith("run:")
+    assert now.data.noise == 0.2
+
+
+def test_teacher_page_without_data_on_disk(monkeypatch, tmp_path):
+    monkeypatch.setenv("CAKE_DATA_DIR", str(tmp_path))
+    app = open_page("teacher")
+    app.selectbox(key="teacher:inspect").select("mnist/lenet5").run()
+    assert not app.exception
+    assert "has to be downloaded first" in app.warning[0].value
+
+
+def test_compare_shows_controls_and_several_seeds():
+    app = open_page("compare")
+    app.number_input(key="compare:batches:moons").set_value(2).run()
+    app.number_input(key="compare:samples:moons").set_value(50).run()
+    app.slider(key="compare:seeds:True").set_value(2).run()
+    next(b for b in app.button if b.label == "Compare").click().run()
+    job = runner().find(app.session_state["compare:job"])
+    assert job.spec["methods"] == ["cake", "lake", "naive", "brownian", "noise"]
+    assert job.spec["settings"]["cake"]["sigma"] == 0.1
+    wait(app, job.name)
+    table = app.dataframe[0].value
+    assert list(table["method"])[-2:] == ["Brownian (control)", "Noise only (control)"]
+    assert " ± " in table["accuracy"][0]
+
+
+def test_too_many_jobs_is_a_sentence(monkeypatch):
+    from cake_core.jobs import Limits
+
+    app = open_page("two_moons")
+    monkeypatch.setattr(runner(), "limits", Limits(max_jobs_per_owner=1))
+    running = runner().find(job_name(app, "two_moons"))
+    running.play()
+    go(app, "images")
+    assert app.error[0].value == "You have 1 jobs running. Stop one of them before you start another."
+    running.stop()

@@ -1,0 +1,99 @@
+"""Tasks: what each delivers when the worker has driven it to its end."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cake_core import runs, tasks
+from cake_core.errors import CakeError
+from cake_core.frames import decode
+from cake_core.pipeline import Experiment
+from cake_core.tasks import TASKS
+
+QUICK = {"batches": "2", "samples": "50", "steps": "5", "student.updates": "50"}
+
+
+def drive(kind: str, **spec) -> tuple[dict, list[dict]]:
+    """What the worker does: steps, frames, and the result as it goes over the wire."""
+    task, frames = TASKS[kind](**spec), []
+    for update in task:
+        frame = task.frame(update, 0, update.progress >= 1)
+        if frame:
+            frames.append(decode(frame)[0])
+    return json.loads(json.dumps(task.finish())), frames
+
+
+@pytest.fixture
+def finished() -> str:
+    experiment = Experiment.from_query({"data": "digits", **QUICK, "samples": "200"})
+    return drive("distill", experiment=experiment.to_dict())[0]["run"]
+
+
+def test_distill_adds_the_control():
+    result, frames = drive("distill", experiment=Experiment.from_query(QUICK).to_dict())
+    assert result["control"]["samples"] == result["outcome"]["samples"] == 100
+    assert result["control"]["gradient_calls"] == 0
+    assert [f["progress"] for f in frames] == sorted(f["progress"] for f in frames)
+    stored = runs.read(result["run"])
+    assert stored["kind"] == "distill"
+    assert stored["outcome"] == result["outcome"]
+
+
+def test_the_control_of_noise_is_itself():
+    experiment = Experiment.from_query({"method": "noise", "batches": "2", "samples": "50", "student.updates": "50"})
+    assert drive("distill", experiment=experiment.to_dict())[0]["control"] is None
+
+
+def test_teacher():
+    spec = {"model": "mlp", "settings": {"updates": "100"}, "seed": 0, "device": "cpu"}
+    result, frames = drive("teacher", data_config={"name": "blobs", "points": 200}, **spec)
+    assert len(result["classes"]) == 3
+    assert sum(map(sum, result["confusion"])) == 200
+    accuracy = result["card"]["accuracy"]["value"]
+    assert frames[-1]["values"]["accuracy"] == pytest.approx(accuracy)
+    # It can be copied from now on.
+    experiment = {"data": {"name": "blobs", "points": 200}, "teacher": f"run:{result['run']}"}
+    assert tasks.Distill(experiment).run.experiment.teacher.startswith("run:")
+
+
+def test_inspect():
+    result, _ = drive("inspect", teacher="digits/lenet5")
+    assert len(result["mistakes"]) == 12
+    assert len(result["mistakes"][0]["pixels"][0]) == 8
+    with pytest.raises(CakeError, match="There is no teacher"):
+        TASKS["inspect"](teacher="digits/gpt")
+
+
+def test_students(finished):
+    result, frames = drive("students", run=finished, student={"model": "mlp", "updates": 40}, seeds=2)
+    assert [(r["source"], r["seeds"]) for r in result["summary"]] == [("samples", 2), ("noise", 2), ("data", 2)]
+    assert result["teacher_accuracy"]["n"] == 500
+    assert any(len(f["losses"]) == 3 for f in frames)
+
+
+def test_embedding(finished):
+    result, _ = drive("embedding", run=finished, network="student", how="pca", dimensions=3)
+    assert len(result["position"]) == len(result["label"]) == 500 + 400
+    assert len(result["position"][0]) == 3
+    with pytest.raises(CakeError, match="teacher or student"):
+        TASKS["embedding"](run=finished, network="neighbour", how="pca", dimensions=2)
+    with pytest.raises(CakeError, match="There is no such run"):
+        TASKS["embedding"](run="nope", network="student", how="pca", dimensions=2)
+
+
+def test_compare():
+    experiment = Experiment.from_query(QUICK).to_dict()
+    result, frames = drive("compare", experiment=experiment, methods=["cake", "noise"], seeds=2)
+    assert [(r["method"], r["seeds"]) for r in result["summary"]] == [("cake", 2), ("noise", 2)]
+    assert len(result["rows"]) == 4
+    figure = frames[-1]["figure"]
+    assert figure["data"][0]["x"] == ["CAKE", "Noise only"]
+    assert runs.read(result["run"])["rows"] == result["rows"]
+
+
+def test_what_cannot_change_says_so(finished):
+    task = TASKS["students"](run=finished, student={"model": "mlp"}, seeds=1)
+    with pytest.raises(CakeError, match="can't change while it runs"):
+        task.edit(updates=3)

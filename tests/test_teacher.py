@@ -1,0 +1,140 @@
+"""Teachers: the shipped ones are what their cards say, and damaged or foreign files are refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from cake_core import data, evaluation, runs, teacher
+from cake_core.errors import CakeError
+
+SHIPPED = ["digits/lenet5", "fashion-mnist/lenet5", "mnist/lenet5", "moons/mlp"]
+
+
+def test_shipped_teachers_and_their_goals():
+    cards = teacher.shipped()
+    assert list(cards) == SHIPPED
+    assert cards["mnist/lenet5"].accuracy.value >= 0.990
+    assert cards["fashion-mnist/lenet5"].accuracy.value >= 0.895
+    assert cards["mnist/lenet5"].accuracy.n == cards["fashion-mnist/lenet5"].accuracy.n == 10_000
+    for name, card in cards.items():
+        assert card.name == name
+        assert card.accuracy.low < card.accuracy.value < card.accuracy.high
+        assert card.recipe["updates"] > 0
+        assert len(card.sha256) == 64
+
+
+def check(name: str) -> None:
+    """The card's accuracy is what the weights give on the test data."""
+    loaded = teacher.load(name)
+    dataset = data.load(loaded.card.data_config)
+    logits = evaluation.predict(loaded.network, dataset.test_x, dataset.inputs)
+    measured = evaluation.accuracy(logits, dataset.test_y)
+    # Another machine may round differently at a handful of images.
+    assert abs(measured.value - loaded.card.accuracy.value) <= 5 / measured.n
+    assert not loaded.network.training
+
+
+@pytest.mark.parametrize("name", ["moons/mlp", "digits/lenet5"])
+def test_cards_tell_the_truth(name):
+    check(name)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["mnist/lenet5", "fashion-mnist/lenet5"])
+def test_cards_tell_the_truth_on_downloaded_sets(name, mnist_folder):
+    check(name)
+
+
+def test_training_gives_the_shipped_teacher_again():
+    """moons/mlp, trained afresh with the recipe of its card; other processors may round differently on the way."""
+    card = teacher.shipped()["moons/mlp"]
+    training = teacher.TeacherTraining(data.load(card.data_config), card.data_config, "mlp", seed=card.seed)
+    for _ in training:
+        pass
+    assert training.teacher.card.recipe == card.recipe
+    assert abs(training.teacher.card.accuracy.value - card.accuracy.value) < 0.01
+
+
+@pytest.fixture
+def trained() -> teacher.Teacher:
+    config = data.DataConfig(points=100)
+    training = teacher.TeacherTraining(data.load(config), config, "mlp", teacher.recipe("moons", updates=20))
+    for _ in training:
+        pass
+    return training.teacher
+
+
+def test_a_teacher_trained_here_can_be_loaded(trained):
+    run = runs.create()
+    trained.save(runs.find(run), "teacher")
+    loaded = teacher.load(f"run:{run}")
+    x = torch.randn(5, 2)
+    assert torch.equal(loaded.network(x), trained.network(x))
+    assert loaded.card.accuracy == trained.card.accuracy
+    assert loaded.card.data_config == data.DataConfig(points=100)
+
+
+def test_a_damaged_file_is_refused(trained):
+    run = runs.create()
+    trained.save(runs.find(run), "teacher")
+    weights = runs.find(run) / "teacher.safetensors"
+    whole = weights.read_bytes()
+    for damaged in (whole[:-4], whole[:-1] + b"x", b""):
+        weights.write_bytes(damaged)
+        with pytest.raises(CakeError, match="missing or damaged: teacher.safetensors does not match its card"):
+            teacher.load(f"run:{run}")
+    weights.unlink()
+    with pytest.raises(CakeError, match="missing or damaged"):
+        teacher.load(f"run:{run}")
+
+
+def test_weights_that_do_not_fit_are_refused(trained):
+    run = runs.create()
+    folder = runs.find(run)
+    trained.save(folder, "teacher")
+    shutil.copy(teacher.SHIPPED_FOLDER / "digits" / "lenet5.safetensors", folder / "teacher.safetensors")
+    card = json.loads((folder / "teacher.json").read_text())
+    card["sha256"] = teacher.shipped()["digits/lenet5"].sha256
+    (folder / "teacher.json").write_text(json.dumps(card))
+    with pytest.raises(CakeError, match="do not fit mlp"):
+        teacher.load(f"run:{run}")
+
+
+@pytest.mark.parametrize("text", ["", "{}", "not json", '{"name": "x", "accuracy": {}}'])
+def test_a_broken_card_is_refused(text, tmp_path):
+    path = tmp_path / "card.json"
+    path.write_text(text)
+    with pytest.raises(CakeError, match="card.json is not a teacher's card"):
+        teacher.TeacherCard.read(path)
+
+
+@pytest.mark.parametrize("name", ["mnist/gpt", "run:nope", "run:../../etc/passwd", "../x"])
+def test_unknown_teachers_get_a_sentence(name):
+    with pytest.raises(CakeError, match="There is no such run|There is no teacher"):
+        teacher.load(name)
+
+
+def test_the_shipped_teacher_of_a_data_set():
+    assert teacher.shipped_for(data.DataConfig()).name == "moons/mlp"
+    assert teacher.shipped_for(data.DataConfig(noise=0.3)) is None  # it learned other points
+    assert teacher.shipped_for(data.DataConfig(name="digits", noise=0.3)).name == "digits/lenet5"
+    assert teacher.shipped_for(data.DataConfig(name="circles")) is None
+
+
+def test_inspection():
+    seen = teacher.inspect("digits/lenet5", torch.device("cpu"), most=5)
+    confusion = torch.tensor(seen["confusion"])
+    card = teacher.shipped()["digits/lenet5"]
+    assert confusion.sum() == 500
+    assert confusion.trace().item() / 500 == pytest.approx(card.accuracy.value, abs=0.01)
+    confidences = [m["confidence"] for m in seen["mistakes"]]
+    assert len(confidences) == 5
+    assert confidences == sorted(confidences, reverse=True)
+    assert all(m["label"] != m["answer"] for m in seen["mistakes"])
+    seen = teacher.inspect("moons/mlp", torch.device("cpu"))
+    assert len(seen["surface"]["probabilities"]) == 80
+    assert len(seen["surface"]["points"]) == len(seen["surface"]["labels"]) == 500
