@@ -3,7 +3,7 @@
 import streamlit as st
 
 from pages._ui import live
-from pages._ui.page import open_page, page_path
+from pages._ui.page import link, open_page
 
 open_page(
     "Copy a classifier without its data",
@@ -11,24 +11,33 @@ open_page(
     "CAKE makes **random samples** and moves them, pair against pair, to the teacher's **decision boundary**, "
     "where its knowledge lies. A **student** that learns from these samples alone becomes the teacher's double.",
 )
-live.replay("home", key="home:replay")
-
-play, learn, compare = st.columns(3, gap="medium")
-with play, st.container(border=True, height="stretch"):
-    st.subheader("Play", anchor=False)
-    st.markdown("Watch points walk to the boundary, change what drives them while they walk, train the student.")
-    st.page_link(page_path("two_moons"), label="Two moons", icon=":material/scatter_plot:")
-    st.page_link(page_path("images"), label="Images", icon=":material/grid_view:")
-with learn, st.container(border=True, height="stretch"):
-    st.subheader("Learn", anchor=False)
-    st.markdown("Who is copied, who copies, and what the copy sees: look inside teachers, students and features.")
-    st.page_link(page_path("teacher"), label="Teacher", icon=":material/school:")
-    st.page_link(page_path("student"), label="Student", icon=":material/backpack:")
-    st.page_link(page_path("embeddings"), label="Embeddings", icon=":material/bubble_chart:")
-with compare, st.container(border=True, height="stretch"):
-    st.subheader("Compare", anchor=False)
-    st.markdown("Methods against each other and against pure noise, with several seeds and honest error bars.")
-    st.page_link(page_path("compare"), label="Compare", icon=":material/bar_chart:")
+doors = [
+    (
+        "Play",
+        "Watch points walk to the boundary, change what drives them while they walk, train the student.",
+        ("two_moons", "images"),
+    ),
+    (
+        "Learn",
+        "Look inside: who is copied, who copies, and how both see the samples.",
+        ("teacher", "student", "embeddings"),
+    ),
+    (
+        "Compare",
+        "Methods against each other and against pure noise, with several seeds and honest error bars.",
+        ("compare",),
+    ),
+]
+picture, beside = st.columns([8, 5], gap="large")
+with picture:
+    live.replay("home", key="home:replay")
+for title, text, pages in doors:
+    with beside.container(border=True):
+        st.subheader(title, anchor=False)
+        st.markdown(text)
+        with st.container(horizontal=True):
+            for name in pages:
+                link(name)
 
 st.subheader("What is going on", anchor=False)
 steps = [

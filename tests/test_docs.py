@@ -29,7 +29,13 @@ MODULES = [
     for _, name, _ in pkgutil.walk_packages(cake_core.__path__, "cake_core.")
     if name != "cake_core.__main__"  # importing it runs it
 ]
-CONFIGS: list[type[Config]] = [DataConfig, TrainConfig, StudentConfig, Experiment, *(m.Config for m in METHODS.values())]
+CONFIGS: list[type[Config]] = [
+    DataConfig,
+    TrainConfig,
+    StudentConfig,
+    Experiment,
+    *(m.Config for m in METHODS.values()),
+]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.__name__)

@@ -77,7 +77,9 @@ def test_bad_settings_get_a_sentence(plane_teacher, settings, sentence):
 
 
 def test_a_method_with_its_settings_can_be_given(plane_teacher):
-    one = synthesize(plane_teacher, Cake(Cake.Config(batches=4, samples=10, steps=6)), shape=(2,), classes=2, device="cpu")
+    one = synthesize(
+        plane_teacher, Cake(Cake.Config(batches=4, samples=10, steps=6)), shape=(2,), classes=2, device="cpu"
+    )
     two = synthesize(plane_teacher, "cake", **PLANE)
     list(one), list(two)
     assert torch.equal(one.result.x, two.result.x)

@@ -12,17 +12,10 @@ if str(ROOT) not in sys.path:
 
 st.set_page_config(page_title="CAKE Lab", page_icon=str(ROOT / "assets" / "icon.png"), layout="wide")
 
-PAGES = ROOT / "pages"
+from pages._ui.page import PAGES, page_path  # noqa: E402
+
 page = st.navigation(
-    [
-        st.Page(PAGES / "home.py", title="Home", icon=":material/cake:", default=True),
-        st.Page(PAGES / "two_moons.py", title="Two moons", icon=":material/scatter_plot:"),
-        st.Page(PAGES / "teacher.py", title="Teacher", icon=":material/school:"),
-        st.Page(PAGES / "images.py", title="Images", icon=":material/grid_view:"),
-        st.Page(PAGES / "student.py", title="Student", icon=":material/backpack:"),
-        st.Page(PAGES / "embeddings.py", title="Embeddings", icon=":material/bubble_chart:"),
-        st.Page(PAGES / "compare.py", title="Compare", icon=":material/bar_chart:"),
-    ],
+    [st.Page(page_path(name), title=title, icon=icon, default=name == "home") for name, (title, icon) in PAGES.items()],
     position="top",
 )
 page.run()

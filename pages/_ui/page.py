@@ -18,12 +18,29 @@ from cake_core.pipeline import Experiment
 
 from .cached import runner
 
-__all__ = ["Screen", "finished_runs", "job_for", "open_page", "page_path", "remember", "use_teacher"]
+__all__ = ["PAGES", "Screen", "finished_runs", "job_for", "link", "open_page", "page_path", "remember", "use_teacher"]
+
+# Name -> title and icon, in the order of the navigation.
+PAGES = {
+    "home": ("Home", ":material/cake:"),
+    "two_moons": ("Two moons", ":material/scatter_plot:"),
+    "teacher": ("Teacher", ":material/school:"),
+    "images": ("Images", ":material/grid_view:"),
+    "student": ("Student", ":material/backpack:"),
+    "embeddings": ("Embeddings", ":material/bubble_chart:"),
+    "compare": ("Compare", ":material/bar_chart:"),
+}
 
 
 def page_path(name: str) -> str:
     """What `st.page_link` and `st.switch_page` take for a page."""
     return str(Path(__file__).parents[1] / f"{name}.py")
+
+
+def link(name: str) -> None:
+    """A link to a page."""
+    title, icon = PAGES[name]
+    st.page_link(page_path(name), label=title, icon=icon)
 
 
 def open_page(title: str, subtitle: str) -> None:

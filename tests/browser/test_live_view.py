@@ -11,18 +11,9 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from .conftest import Server
+from .harness import PROBE, Server
 
 pytestmark = pytest.mark.browser
-
-# Installed before the page's own scripts: counts what the view paints, and keeps hold of the view.
-PROBE = """
-window.cakeLive = {
-  painted(step, version) { this.count++; this.step = step; this.version = version; },
-  opened(view) { this.view = view; this.mounts++; },
-  count: 0, step: -1, version: 0, mounts: 0,
-};
-"""
 
 
 class Live:
@@ -181,11 +172,11 @@ def test_zoom_is_kept_while_it_runs(server, live):
     live.open(f"{server.url}/{LONG}")
     live.click("play")
     live.until(lambda: live.probe("view.teacher.plot._fullLayout") and live.step > 5)
-    live.page.evaluate(
-        "Plotly.relayout(cakeLive.view.teacher.plot, {'xaxis.range': [-1, 0], 'yaxis.range': [0, 1]})"
-    )
+    live.page.evaluate("Plotly.relayout(cakeLive.view.teacher.plot, {'xaxis.range': [-1, 0], 'yaxis.range': [0, 1]})")
     live.page.wait_for_timeout(800)
-    ranges = live.page.evaluate("(({xaxis, yaxis}) => [xaxis.range, yaxis.range])(cakeLive.view.teacher.plot._fullLayout)")
+    ranges = live.page.evaluate(
+        "(({xaxis, yaxis}) => [xaxis.range, yaxis.range])(cakeLive.view.teacher.plot._fullLayout)"
+    )
     assert ranges[1] == pytest.approx([0, 1], abs=0.05)
     assert ranges[0] == pytest.approx([-1, 0], abs=0.05)
 
@@ -214,7 +205,9 @@ def test_trails_arrows_and_data_can_be_shown(server, live):
     live.click("play")
     live.until(lambda: live.page.evaluate("cakeLive.view.history.frames.some((f) => f.arrows)"))
     live.page.wait_for_timeout(500)
-    drawn = "(c) => new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer).some((v) => v)"
+    drawn = (
+        "(c) => new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer).some((v) => v)"
+    )
     assert live.page.evaluate(f"({drawn})(cakeLive.view.teacher.trail)")
 
 
@@ -254,7 +247,9 @@ def test_a_killed_process_is_explained_and_replaced(server, live):
     live.open(f"{server.url}/{LONG}")
     live.click("play")
     live.until(lambda: live.step > 10)
-    workers = [p for p in psutil.Process(server.process.pid).children(True) if "cake_core.worker" in " ".join(p.cmdline())]
+    workers = [
+        p for p in psutil.Process(server.process.pid).children(True) if "cake_core.worker" in " ".join(p.cmdline())
+    ]
     os.kill(workers[0].pid, signal.SIGKILL)
     live.until(lambda: live.state == "failed")
     assert "ended unexpectedly (SIGKILL)" in live.page.inner_text(".cake-live .banner")

@@ -75,6 +75,7 @@ def test_images_equal_the_plain_loop(image_teacher):
 
 def test_contrast_keeps_samples_at_the_boundary(moons_teacher):
     """On two moons with the shipped teacher: most end near the boundary, without contrast next to none."""
+
     def near(weight: float) -> float:
         config = Cake.config_for(data.info("moons"), samples=40, weight_contrast=weight)
         run = synthesize(moons_teacher, Cake(config), shape=(2,), classes=2, device="cpu")

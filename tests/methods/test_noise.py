@@ -16,7 +16,9 @@ def test_it_is_what_the_others_start_from(plane_teacher):
 
 
 def test_its_spread_is_sigma(plane_teacher):
-    noise = synthesize(plane_teacher, "noise", shape=(2,), classes=2, device="cpu", batches=1, samples=20_000, sigma=0.3)
+    noise = synthesize(
+        plane_teacher, "noise", shape=(2,), classes=2, device="cpu", batches=1, samples=20_000, sigma=0.3
+    )
     list(noise)
     torch.testing.assert_close(noise.result.x.std(dim=0), torch.full((2,), 0.3), atol=0.005, rtol=0)
     assert noise.result.provenance["forward_calls"] == 20_000  # only for the labels

@@ -183,7 +183,7 @@ class Plane {
       this.plot,
       [{ type: "scatter", mode: "lines", x: this.lines[0] ?? [null], y: this.lines[1] ?? [null], hoverinfo: "skip", line: { color: theme.text, width: 2 } }],
       {
-        ...this.size(), margin: { l: 34, r: 6, t: 6, b: 24 }, showlegend: false, uirevision: "keep", dragmode: drag ? "pan" : false,
+        ...this.size(), margin: { l: 34, r: 6, t: 12, b: 28 }, showlegend: false, uirevision: "keep", dragmode: drag ? "pan" : false,
         paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: theme.text }, xaxis: axis,
         yaxis: { ...axis, range: [-w, w], scaleanchor: "x" },
       },
@@ -557,6 +557,7 @@ class LiveView {
     [this.teacher, this.student, this.curves].forEach((part) => part?.stop?.());
     this.teacher = this.student = this.sheet = this.curves = this.figure = null;
     this.connected = null;
+    this.root.toggleAttribute("data-recording", !!this.data.recording);
     if (this.data.recording) this.loadRecording(this.data.recording);
     else if (this.data.socket)
       this.socket = new Socket(
@@ -585,6 +586,7 @@ class LiveView {
     this.following = false;
     this.replaying = !this.reduced;
     this.position = this.reduced ? this.history.end : 0;
+    this.showStatus();
   }
 
   feed(base64) {

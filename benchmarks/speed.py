@@ -1,0 +1,197 @@
+"""How fast samples move, beside a plain PyTorch loop of the same algorithm. Run: python benchmarks/speed.py
+
+The plain loop is what one would write down first: one mini-batch after the other, the contrast as a broadcast over all
+pairs, `backward()` at every step, torch's defaults for everything else. Each side runs in processes of its own, so
+that neither profits from the other's settings, in turns, on the same random numbers; both finish with the teacher's
+probabilities. A second comparison in float64 shows that the samples are the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+
+from cake_core import data, devices, synthesize  # noqa: E402
+from cake_core import teacher as teachers  # noqa: E402
+from cake_core.methods.cake import Cake, CakeConfig  # noqa: E402
+from cake_core.rng import Streams  # noqa: E402
+from cake_core.schedules import step_sizes  # noqa: E402
+
+# Name -> teacher, what it shows, settings. `check` shortens a case for the comparison in float64.
+CASES: dict[str, dict[str, Any]] = {
+    "two moons, published size": {
+        "teacher": "moons/mlp",
+        "settings": {"batches": 100, "samples": 100, "steps": 250, "step_size": 0.1, "clip": 0.0},
+        "check": {},
+    },
+    "two moons, as Two moons starts": {"teacher": "moons/mlp", "settings": {}, "check": {}},
+    "LeNet-5 on MNIST": {
+        "teacher": "mnist/lenet5",
+        "settings": {"batches": 8, "steps": 32},
+        "check": {"batches": 3, "samples": 50, "steps": 20},
+    },
+}
+SIDES = ("plain", "ours")
+SEED = 0
+
+
+def plain(
+    teacher: nn.Module, config: CakeConfig, shape: tuple[int, ...], classes: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """CAKE, written down plainly."""
+    group = min(classes, config.samples)
+    groups = -(-config.samples // group)
+    etas = step_sizes(config.step_size, config.decades, range(config.batches), config.batches, config.schedule)
+    made, targets = [], []
+    for m, eta in enumerate(etas):
+        rng = Streams(SEED, [m], device)
+        x = config.sigma * rng.normal(groups, group, *shape)[0]
+        y = rng.permutations(groups, classes)[0, :, :group]
+        for _ in range(config.steps):
+            x = x.detach().requires_grad_()
+            z = teacher(x.flatten(0, 1)).view(groups, group, classes)
+            loss = config.weight_classification * F.cross_entropy(z.flatten(0, 1), y.flatten(), reduction="sum")
+            pairs = z[:, :, None] - z[:, None, :]
+            loss = loss + config.weight_contrast * pairs.square().sum() / (2 * classes)
+            if len(shape) == 3:
+                down = (x[..., 1:, :] - x[..., :-1, :]).abs().mean(dim=(-3, -2, -1)).sum()
+                right = (x[..., 1:] - x[..., :-1]).abs().mean(dim=(-3, -2, -1)).sum()
+                loss = loss + config.weight_variation * (down + right)
+            loss.backward()
+            with torch.no_grad():
+                grad = x.grad
+                if config.clip > 0:
+                    length = grad.flatten(2).norm(dim=2).clamp(min=1e-12)
+                    grad = grad * (config.clip / length).clamp(max=1).view(groups, group, *(1,) * len(shape))
+                x = x - eta * grad
+        made.append(x.flatten(0, 1).detach())
+        with torch.no_grad():
+            targets.append(teacher(made[-1]).softmax(dim=1))
+    return torch.cat(made), torch.cat(targets)
+
+
+def ours(
+    teacher: nn.Module, config: CakeConfig, shape: tuple[int, ...], classes: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The same through the library, as pages and command line run it; a snapshot only at the end."""
+    settings = config.to_dict()
+    run = synthesize(
+        teacher, "cake", shape=shape, classes=classes, seed=SEED, device=str(device), every=sys.maxsize, **settings
+    )
+    for _ in run:
+        pass
+    return run.result.x, run.result.y
+
+
+def case(name: str, check: bool = False) -> tuple[nn.Module, CakeConfig, tuple[int, ...], int]:
+    """Teacher, settings, shape and number of classes of a case."""
+    what = CASES[name]
+    teacher = teachers.load(what["teacher"])
+    info = data.info(teacher.card.data["name"])
+    config = Cake.config_for(info, **{**what["settings"], **(what["check"] if check else {})})
+    return teacher.network.eval().requires_grad_(False), config, info.shape, len(info.classes)
+
+
+def timed(run: Callable[[], Any], device: torch.device) -> float:
+    """Seconds until the device has finished, after a short warm-up by the caller."""
+    start = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def one_side(side: str, name: str, device: str) -> float:
+    """Seconds of one side, in this process."""
+    teacher, config, shape, classes = case(name)
+    # `devices.choose` would also set up the process; the plain loop has to do without.
+    place = torch.device(device) if side == "plain" else devices.choose(device)
+    teacher = teacher.to(place)
+    run = {"plain": plain, "ours": ours}[side]
+    run(teacher, config.replace(steps=3, batches=min(4, config.batches)), shape, classes, place)
+    return timed(lambda: run(teacher, config, shape, classes, place), place)
+
+
+def difference(name: str, device: str) -> float:
+    """Largest difference between the samples of both sides, computed in float64."""
+    teacher, config, shape, classes = case(name, check=True)
+    place = devices.choose(device)
+    torch.set_default_dtype(torch.float64)
+    try:
+        teacher = teacher.to(place, torch.float64)
+        theirs, _ = plain(teacher, config, shape, classes, place)
+        mine, _ = ours(teacher, config, shape, classes, place)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    return float((theirs - mine).abs().max())
+
+
+def measure(device: str, repeats: int) -> Iterator[dict[str, Any]]:
+    """One row for each case."""
+    for name in CASES:
+        seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+        for _ in range(repeats):
+            for side in SIDES:
+                command = [sys.executable, __file__, "--device", device, "--side", side, "--case", name]
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                seconds[side].append(float(done.stdout))
+        config = case(name)[1]
+        median = {side: statistics.median(values) for side, values in seconds.items()}
+        moved = config.batches * config.samples * config.steps
+        yield {
+            "date": date.today().isoformat(),
+            "device": devices.describe(devices.choose(device)),
+            "torch": torch.__version__,
+            "case": name,
+            "batches": config.batches,
+            "samples": config.samples,
+            "steps": config.steps,
+            "repeats": repeats,
+            **{f"{side}_seconds": round(median[side], 3) for side in SIDES},
+            **{f"{side}_spread": f"{min(v):.3f}-{max(v):.3f}" for side, v in seconds.items()},
+            **{f"{side}_moves_per_second": round(moved / median[side]) for side in SIDES},
+            "speedup": round(median["plain"] / median["ours"], 2),
+            "max_difference_float64": f"{difference(name, device):.1e}",
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="a CSV file to write to")
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.side:
+        print(one_side(arguments.side, arguments.case, arguments.device))
+        return
+    rows = []
+    for row in measure(arguments.device, arguments.repeats):
+        rows.append(row)
+        print(json.dumps(row, indent=1), flush=True)
+    if arguments.out:
+        with arguments.out.open("w", newline="") as f:
+            writer = csv.DictWriter(f, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()

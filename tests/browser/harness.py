@@ -1,0 +1,76 @@
+"""A real server and a real, headless Chromium: for the tests here and for benchmarks/live_view.py."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+__all__ = ["FLAGS", "PROBE", "Server", "chromium"]
+
+ROOT = Path(__file__).parents[2]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+# Installed before the page's own scripts: counts what the view paints, and keeps hold of the view.
+PROBE = """
+window.cakeLive = {
+  painted(step, version) { this.count++; this.step = step; this.version = version; this.at = performance.now(); },
+  opened(view) { this.view = view; this.mounts++; },
+  count: 0, step: -1, version: 0, mounts: 0, at: 0,
+};
+"""
+
+
+def chromium() -> str | None:
+    """Where Chromium is: CAKE_CHROMIUM, or what the path has."""
+    return os.environ.get("CAKE_CHROMIUM") or shutil.which("chromium")
+
+
+class Server:
+    """`streamlit run` of the app, as a user starts it.
+
+    Args:
+        script: relative to the project.
+        log: where its output goes.
+    """
+
+    def __init__(self, script: str, log: Path):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        self.url, self.log = f"http://127.0.0.1:{port}", log
+        command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless", "true"]
+        command += ["--server.port", str(port), "--server.address", "127.0.0.1"]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=log.open("w"), stderr=subprocess.STDOUT)
+        for _ in range(300):
+            if self._answers():
+                return
+            time.sleep(0.1)
+        raise RuntimeError(f"the server did not start:\n{log.read_text()}")
+
+    def _answers(self) -> bool:
+        try:
+            return urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=1).status == 200
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Ends the server, and with it its worker."""
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
