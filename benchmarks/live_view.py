@@ -151,9 +151,7 @@ def tabs(browser: Browser, url: str, count: int, seconds: float) -> Iterator[tup
 def memory(browser: Browser, server: Server, url: str, minutes: float) -> Iterator[tuple[str, float, str]]:
     """Resident memory: mean of the second fifth of the time, and of the last."""
     page = open_page(browser, url)
-    main = psutil.Process(server.process.pid)
-    (worker,) = (p for p in main.children(recursive=True) if "cake_core.worker" in " ".join(p.cmdline()))
-    processes = {"server": main, "worker": worker}
+    processes = {"server": psutil.Process(server.process.pid), "worker": server.worker()}
     seen: dict[str, list[float]] = {name: [] for name in processes}
     end = time.monotonic() + 60 * minutes
     while time.monotonic() < end:

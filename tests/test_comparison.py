@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from cake_core.comparison import MethodComparison, StudentComparison, summarise
@@ -28,7 +30,7 @@ def test_every_method_and_seed_with_the_same_budget():
 def test_a_teacher_is_trained_once():
     comparison = MethodComparison(QUICK.replace(data={"name": "circles", "points": 200}), ["noise"], seeds=3)
     stages = [u.stage for u in comparison]
-    assert sum(a != "teacher" and b == "teacher" for a, b in zip(stages, stages[1:], strict=False)) == 1
+    assert sum(a != "teacher" and b == "teacher" for a, b in pairwise(stages)) == 1
 
 
 def test_bad_comparisons_are_refused_before_anything_runs():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def test_calibration_error_against_a_loop():
     labels = torch.randint(0, 4, (500,), generator=generator)
     confidence, predicted = logits.softmax(dim=1).max(dim=1)
     expected, edges = 0.0, np.linspace(0, 1, 16)
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         inside = (confidence > low) & (confidence <= high)
         if inside.any():
             gap = (predicted[inside] == labels[inside]).float().mean() - confidence[inside].mean()

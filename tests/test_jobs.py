@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -268,7 +269,7 @@ def test_the_ring_is_bounded_and_spans_all_of_the_run():
     assert kept == sorted(kept)
     assert kept[-1] == 199
     assert kept[0] < 40
-    gaps = [b - a for a, b in zip(kept, kept[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(kept)]
     assert max(gaps) <= 16
     big = Ring(most=1000, count=1000)
     for frame in frames:

@@ -68,7 +68,7 @@ def test_classification_by_hand():
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1, 2, 2), (2, 3, 2, 1, 5, 4), (2, 1, 2, 3, 4, 6)])
 def test_total_variation_against_a_loop_and_autograd(shape):
     x = logits(shape).requires_grad_()
-    m, b, g, channels, height, width = shape
+    m, _, _, channels, height, width = shape
     naive = []
     for i in range(m):
         total = 0

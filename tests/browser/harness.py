@@ -11,6 +11,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+import psutil
+
 __all__ = ["FLAGS", "PROBE", "Server", "chromium"]
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +68,11 @@ class Server:
             return urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=1).status == 200
         except OSError:
             return False
+
+    def worker(self) -> psutil.Process:
+        """The process that computes."""
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        return next(p for p in children if "cake_core.worker" in " ".join(p.cmdline()))
 
     def close(self) -> None:
         """Ends the server, and with it its worker."""

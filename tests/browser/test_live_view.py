@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 
-import psutil
 import pytest
 
 from .harness import PROBE, Server
@@ -247,10 +246,7 @@ def test_a_killed_process_is_explained_and_replaced(server, live):
     live.open(f"{server.url}/{LONG}")
     live.click("play")
     live.until(lambda: live.step > 10)
-    workers = [
-        p for p in psutil.Process(server.process.pid).children(True) if "cake_core.worker" in " ".join(p.cmdline())
-    ]
-    os.kill(workers[0].pid, signal.SIGKILL)
+    os.kill(server.worker().pid, signal.SIGKILL)
     live.until(lambda: live.state == "failed")
     assert "ended unexpectedly (SIGKILL)" in live.page.inner_text(".cake-live .banner")
     live.click("reset")
