@@ -76,7 +76,6 @@ class DistillationView:
     def __init__(self, run: Distillation):
         self.run = run
         self.arrows = False
-        self._last_labels: tuple[int, ...] | None = None
         self._next: dict[str, float] = {}  # when costly parts are due again
         self._values: dict[str, float] = {}
 

@@ -427,7 +427,7 @@ class JobRunner:
             return
         resting = [j for j in theirs if j.state not in ("running", "queued") and not j.subscribers]
         if not resting:
-            raise CakeError(f"You have {len(theirs)} jobs running. Stop one of them before you start another.")
+            raise CakeError(f"As many of your runs are going on as may ({len(theirs)}). Stop one before you start another.")
         self.forget(min(resting, key=lambda j: j.touched))
 
     def _receive(self, kind: bytes, name: str, content: bytes) -> None:

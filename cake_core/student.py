@@ -39,8 +39,8 @@ class StudentConfig(TrainConfig):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "points": {"model": "mlp", "updates": 2000, "learning_rate": 0.01},
-    "images": {"model": "lenet5-half", "updates": 4000, "learning_rate": 0.01},
-    "digits": {"updates": 2000, "learning_rate": 0.005},
+    "images": {"model": "lenet5-half", "updates": 4000, "learning_rate": 0.01, "weight_decay": 0.1},
+    "digits": {"updates": 2000, "learning_rate": 0.005, "weight_decay": 1e-4},
 }
 
 

@@ -6,6 +6,8 @@ import importlib
 import inspect
 import pkgutil
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -115,6 +117,19 @@ def test_readme_draws_the_tree():
     for folder in ("app.py", "pages", "cake_core", "assets", "benchmarks", "tests", "requirements.txt"):
         assert folder in README
         assert (ROOT / folder).exists()
+
+
+def test_both_commands_are_one_line_and_ci_runs_the_second():
+    run, test = re.findall(r"^    (python3 -m venv .+)$", README, flags=re.MULTILINE)
+    assert "requirements.txt" in run
+    assert "streamlit run app.py" in run
+    assert test in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+@pytest.mark.parametrize("check", [["check"], ["format", "--check"]], ids=" ".join)
+def test_the_style_is_kept(check):
+    done = subprocess.run([sys.executable, "-m", "ruff", *check, "."], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_changelog_is_current():

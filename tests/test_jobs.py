@@ -239,7 +239,7 @@ def test_an_owner_can_hold_so_many_jobs(runner):
     assert runner.find(second.name) is second
     second.play()
     third.play()
-    with pytest.raises(CakeError, match="You have 2 jobs running. Stop one of them"):
+    with pytest.raises(CakeError, match="As many of your runs are going on as may .2.. Stop one"):
         runner.submit("distill", spec(), owner="a")
     assert runner.submit("distill", spec(), owner="b")
 

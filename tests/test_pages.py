@@ -139,7 +139,7 @@ def test_results_with_their_control():
     job.play()
     wait(app, job.name)
     labels = [m.label for m in app.metric]
-    assert labels[:2] == ["Student's accuracy", "Agreement with teacher"]
+    assert labels[:2] == ["Student's accuracy", "Agrees with teacher"]
     assert " to " in app.metric[0].delta  # the interval
     text = " ".join(m.value for m in app.markdown)
     assert "2,000 real test examples" in text
@@ -214,5 +214,5 @@ def test_too_many_jobs_is_a_sentence(monkeypatch):
     running = runner().find(job_name(app, "two_moons"))
     running.play()
     go(app, "images")
-    assert app.error[0].value == "You have 1 jobs running. Stop one of them before you start another."
+    assert app.error[0].value == "As many of your runs are going on as may (1). Stop one before you start another."
     running.stop()

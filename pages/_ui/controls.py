@@ -117,7 +117,12 @@ def experiment_controls(screen: Screen, default: str) -> str:
         bound.choice("data", "Data set", [d for d in data.DATASETS.values() if d.kind == kind], e.data.name)
         bound.fields(e.data, prefix="data.", only=("noise",))
         bound.choice("method", "Method", list(METHODS.values()), e.method)
-        st.caption(METHODS[e.method].summary)
+        method = METHODS[e.method]
+        st.caption(method.summary)
+        with st.popover("Equation and source", icon=":material/function:", width="stretch"):
+            st.latex(method.equation)
+            st.markdown(f"It needs the teacher's {' and '.join(sorted(method.access, reverse=True))}.")
+            st.caption(method.reference)
         with st.expander("Schedule", icon=":material/timeline:", expanded=True):
             bound.fields(e.settings, groups=("Method", "Schedule"))
         with st.expander("Student", icon=":material/backpack:"):

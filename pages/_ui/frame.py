@@ -12,13 +12,17 @@ if str(ROOT) not in sys.path:
 
 st.set_page_config(page_title="CAKE Lab", page_icon=str(ROOT / "assets" / "icon.png"), layout="wide")
 
+from cake_core.errors import CakeError  # noqa: E402
 from pages._ui.page import PAGES, page_path  # noqa: E402
 
 page = st.navigation(
     [st.Page(page_path(name), title=title, icon=icon, default=name == "home") for name, (title, icon) in PAGES.items()],
     position="top",
 )
-page.run()
+try:
+    page.run()
+except CakeError as error:  # what is wrong with an input, where the page itself did not say it; all else is a bug
+    st.error(str(error), icon=":material/error:")
 
 # What the imports left behind is here to stay; the collector need not look at it again after every run.
 if not gc.get_freeze_count():

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import streamlit as st
-
-from cake_core.errors import CakeError
 from cake_core.pipeline import Experiment
 
 from . import controls, live, panels
@@ -28,11 +25,7 @@ def distillation_lab(name: str, default: str, presets: Mapping[str, Mapping[str,
     kind = controls.experiment_controls(screen, default)
     controls.presets(screen, presets)
     screen.show_error()
-    try:
-        job = screen.job()
-    except CakeError as error:
-        st.error(str(error))
-        return
+    job = screen.job()
     live.watch(
         job,
         key=f"{name}:live",

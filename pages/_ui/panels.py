@@ -41,8 +41,8 @@ def show_outcome(job: Job, *, key: str) -> None:
     st.subheader("How well does it copy?", anchor=False)
     with st.grid(5 if plane else 3, min_column_width=180):
         _rate("Student's accuracy", outcome, "student_accuracy", "On real test data that it has never seen.")
-        _rate("Agreement with teacher", outcome, "agreement", "Share of the real test data on which both agree.")
-        _rate("Samples near boundary", outcome, "near_boundary", "Within 0.1 of it, judged to first order.")
+        _rate("Agrees with teacher", outcome, "agreement", "Share of the real test data on which both agree.")
+        _rate("Near the boundary", outcome, "near_boundary", "Share of samples within 0.1 of it, judged to first order.")
         if plane:
             _rate("Agreement over plane", outcome, "plane_agreement", "Share of the plane in view.")
             cover = f"{100 * outcome['coverage']:.0f} %"
@@ -62,6 +62,11 @@ def show_outcome(job: Job, *, key: str) -> None:
             f"Moving the samples is worth **{gain:+.1f} points** against it. One run is one seed: the page Compare "
             "has several."
         )
+        if plane and abs(gain) < 1:
+            right.caption(
+                "There is little to gain where the noise alone covers the plane, as with a prior spread of 1. "
+                "Start all samples in one spot (presets 4 and 5) and see the difference."
+            )
 
 
 def _rate(label: str, values: Mapping[str, Any], name: str, help: str) -> None:

@@ -853,7 +853,7 @@ class LiveView {
     const parts = getComputedStyle(probe).color.match(/[\d.]+/g).map(Number);
     probe.remove();
     const dark = parts[0] + parts[1] + parts[2] < 384;
-    this.root.style.colorScheme = dark ? "dark" : "light"; // for the browser's own sliders and boxes
+    this.root.style.colorScheme = this.root.dataset.theme = dark ? "dark" : "light"; // for the browser's own sliders and boxes
     const name = `${background}`;
     if (this.theme?.name === name) return;
     this.theme = {
@@ -1076,8 +1076,9 @@ class LiveView {
     this.timeAt = now;
     const d = this.dom, value = Math.round((1000 * position) / Math.max(1, this.history.end));
     if (!d.time.matches(":active") && +d.time.value !== value) d.time.value = value;
-    const text = frame.step != null ? `step ${compact(frame.step)}${frame.total ? ` of ${compact(frame.total)}` : ""}` : "";
-    if (text && d.clock.textContent !== text) d.clock.textContent = text;
+    const unit = ["student", "teacher"].includes(frame.stage) ? "update" : "step";
+    const text = frame.step != null ? `${unit} ${compact(frame.step)}${frame.total ? ` of ${compact(frame.total)}` : ""}` : "";
+    if (d.clock.textContent !== text) d.clock.textContent = text;
   }
 
   destroy() {
