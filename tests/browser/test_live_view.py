@@ -107,6 +107,19 @@ def test_pause_freezes_and_play_goes_on(server, live):
     live.until(lambda: live.step > step + 10)
 
 
+def test_play_right_after_pause_goes_on(server, live):
+    live.open(f"{server.url}/{LONG}")
+    live.click("play")
+    live.until(lambda: live.step > 20)
+    for _ in range(2):
+        live.click("play")  # it says Pause now
+        live.until(lambda: live.state == "paused")
+        live.page.wait_for_timeout(300)
+        step = live.step
+        live.click("play")
+        live.until(lambda: live.state == "running" and live.step > step + 10, 10)
+
+
 def test_keyboard(server, live):
     live.open(f"{server.url}/{LONG}")
     live.page.keyboard.press("Space")

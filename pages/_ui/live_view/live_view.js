@@ -688,7 +688,7 @@ class LiveView {
   }
   toggle() {
     if (this.moving) return this.pause();
-    const atEnd = this.following || this.position >= this.history.end;
+    const atEnd = this.following || this.held || this.position >= this.history.end;
     if (!atEnd) this.replaying = true;
     else if (["done", "failed", "stopped"].includes(this.status.state)) {
       if (this.status.state === "done" || this.data.recording) this.replay();
@@ -714,7 +714,7 @@ class LiveView {
   }
   replay() {
     this.position = 0;
-    this.following = false;
+    this.following = this.held = false;
     this.replaying = true;
     this.teacher?.clearTrails();
   }
