@@ -121,7 +121,7 @@ def methods(summary: Sequence[dict[str, Any]], value: str) -> go.Figure:
 
 def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> go.Figure:
     """A confusion matrix: rows are true classes, columns answers; colour by share of the row, numbers are counts."""
-    shares = [[count / max(1, sum(row)) for count in row] for row in matrix]
+    shares = [[count / sum(row) if count else None for count in row] for row in matrix]
     figure = go.Figure(
         go.Heatmap(
             z=shares,
@@ -129,7 +129,7 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> go.Fig
             y=list(classes),
             zmin=0,
             zmax=1,
-            colorscale=[[0, "rgba(0,114,178,0)"], [0.02, "rgba(0,114,178,0.18)"], [1, "rgba(0,114,178,1)"]],
+            colorscale=[[0, "#b9d7ea"], [1, "#0072B2"]],
             showscale=False,
             text=[[str(c) if c else "" for c in row] for row in matrix],
             texttemplate="%{text}",
@@ -148,6 +148,8 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> go.Fig
 CLASS_COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8B7500", "#7A5195", "#4D4D4D", "#A8522A",
 )  # fmt: skip
+# Below the picture and as wide as it, so that it leaves room for the picture on a phone.
+LEGEND_BELOW = {"orientation": "h", "y": 0, "yanchor": "top", "x": 0, "itemsizing": "constant"}
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "cross", "x", "star", "hexagon", "pentagon", "bowtie")
 
 
@@ -243,7 +245,7 @@ def embedding(points: dict[str, Any], colour: str) -> go.Figure:
             flat = colour == "batch" and not synthetic  # real inputs belong to no mini-batch
             look = {"color": COLOURS["noise"]} if flat else {"color": values, "colorscale": "Viridis"}
             add(source, mine, synthetic, look | ({"showscale": True} if synthetic else {}))
-    layout = {"height": 620, "margin": {"l": 0, "r": 0, "t": 10, "b": 0}, "legend": {"itemsizing": "constant"}}
+    layout = {"height": 620, "margin": {"l": 0, "r": 0, "t": 10, "b": 0}, "legend": LEGEND_BELOW}
     bare = {"showticklabels": False, "title": "", "zeroline": False, "showgrid": False}
     if three:
         figure.update_layout(**layout, scene={f"{a}axis": bare for a in "xyz"})

@@ -79,11 +79,13 @@ class Ring:
         self.clear()
 
     def clear(self) -> None:
+        """Forgets all frames."""
         self.frames: list[bytes] = []
         self._latest: bytes | None = None
         self._stride, self._seen, self._bytes = 1, 0, 0
 
     def add(self, frame: bytes) -> None:
+        """Takes the next frame."""
         self._latest = frame
         self._seen += 1
         if self._seen % self._stride:
@@ -342,6 +344,7 @@ class JobRunner:
     # -- for jobs -----------------------------------------------------------------------------------------------
 
     def play(self, job: Job) -> None:
+        """Lets a job run, or queues it where too many run already."""
         with self.lock:
             if job.state not in ("ready", "paused"):
                 return
@@ -353,6 +356,7 @@ class JobRunner:
             self.change(job, state="running")
 
     def reset(self, job: Job) -> None:
+        """Begins a job anew."""
         with self.lock:
             if job.state in ACTIVE:
                 self.command(job, "stop")
@@ -427,7 +431,9 @@ class JobRunner:
             return
         resting = [j for j in theirs if j.state not in ("running", "queued") and not j.subscribers]
         if not resting:
-            raise CakeError(f"As many of your runs are going on as may ({len(theirs)}). Stop one before you start another.")
+            raise CakeError(
+                f"As many of your runs are going on as may ({len(theirs)}). Stop one before you start another."
+            )
         self.forget(min(resting, key=lambda j: j.touched))
 
     def _receive(self, kind: bytes, name: str, content: bytes) -> None:

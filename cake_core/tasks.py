@@ -318,6 +318,7 @@ class Compare(Task):
         return self.message(update, len(rows), len(self.comparison.methods) * self.comparison.seeds, {}, figure=figure)
 
     def summary(self) -> list[dict[str, Any]]:
+        """Mean and standard deviation of every number over the seeds of each method."""
         names = ["student_accuracy", "agreement", "plane_agreement", "near_boundary", "coverage"]
         names += ["samples", "forward_calls", "gradient_calls"]
         rows = [{**r, "seconds": r["seconds"]["synthesis"]} for r in self.comparison.rows]

@@ -80,6 +80,7 @@ class Worker:
         self.jobs: dict[str, Running] = {}
 
     def run(self) -> None:
+        """Works until the server asks to quit."""
         while True:
             now = time.monotonic()
             waiting = [j for j in self.jobs.values() if j.wants_turn]
@@ -129,6 +130,7 @@ class Worker:
         return True
 
     def submit(self, name: str, kind: str, spec: dict[str, Any]) -> None:
+        """Takes on a job."""
         used = min((j.used for j in self.jobs.values() if j.wants_turn), default=0.0)
         try:
             self.jobs[name] = Running(name, TASKS[kind](**spec), used=used)
@@ -172,6 +174,7 @@ class Worker:
             job.due = max(job.due + 1 / job.rate, now - 0.1) if job.rate else now
 
     def show(self, job: Running, update: Update, alone: bool) -> None:
+        """Sends scene, frame and progress, as often as they are wanted; always for a step that was asked for `alone`."""
         now = time.monotonic()
         if not job.scene_sent and (scene := job.task.scene()) is not None:
             self.send(b"S", job.name, scene)
@@ -190,11 +193,13 @@ class Worker:
             job.last_event = now
 
     def end(self, job: Running, state: str, message: str = "", bug: bool = False) -> None:
+        """Lets a job go and says how it ended."""
         self.jobs.pop(job.name, None)
         job.task.close()
         self.event(job, "state", state=state, message=message, bug=bug)
 
     def event(self, job: Running, event: str, **values: Any) -> None:
+        """Tells the server something about a job."""
         self.send(b"E", job.name, _json(event=event, **values))
 
     def send(self, kind: bytes, name: str, content: bytes) -> None:

@@ -41,7 +41,7 @@ def test_every_method_has_a_colour_of_its_own():
 def test_confusion():
     figure = figures.confusion([[3, 1], [0, 0]], ["a", "b"])
     assert figure.data[0].z[0][0] == pytest.approx(0.75)
-    assert figure.data[0].z[1][0] == 0  # a class without examples
+    assert figure.data[0].z[1][0] is None  # nothing there, so nothing is coloured
     assert list(figure.data[0].text[0]) == ["3", "1"]
 
 

@@ -62,10 +62,12 @@ class TorchvisionSet:
         return data_folder() / self.cls / "raw"
 
     def on_disk(self) -> bool:
+        """Whether all of its files are here."""
         parts = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
         return all((self.folder / f"{part}-ubyte").is_file() for part in parts)
 
     def load(self, config: DataConfig) -> Dataset:
+        """The set, downloaded first where it is missing."""
         for _ in self.download():
             pass
         try:

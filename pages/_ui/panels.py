@@ -42,7 +42,7 @@ def show_outcome(job: Job, *, key: str) -> None:
     with st.grid(5 if plane else 3, min_column_width=180):
         _rate("Student's accuracy", outcome, "student_accuracy", "On real test data that it has never seen.")
         _rate("Agrees with teacher", outcome, "agreement", "Share of the real test data on which both agree.")
-        _rate("Near the boundary", outcome, "near_boundary", "Share of samples within 0.1 of it, judged to first order.")
+        _rate("Near the boundary", outcome, "near_boundary", "Share of samples within 0.1, to first order.")
         if plane:
             _rate("Agreement over plane", outcome, "plane_agreement", "Share of the plane in view.")
             cover = f"{100 * outcome['coverage']:.0f} %"
@@ -106,6 +106,7 @@ def show_figure_one() -> None:
                 for r in rows
             ],
             hide_index=True,
+            height="content",
         )
         st.caption("Made by `python -m cake_core reproduce fig1 --seeds 5 --out benchmarks/results`.")
 

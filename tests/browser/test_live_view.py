@@ -115,9 +115,9 @@ def test_play_right_after_pause_goes_on(server, live):
         live.click("play")  # it says Pause now
         live.until(lambda: live.state == "paused")
         live.page.wait_for_timeout(300)
-        step = live.step
+        goal = live.step + 10
         live.click("play")
-        live.until(lambda: live.state == "running" and live.step > step + 10, 10)
+        live.until(lambda goal=goal: live.state == "running" and live.step > goal, 10)
 
 
 def test_keyboard(server, live):

@@ -634,7 +634,7 @@ class LiveView {
 
   addFrame(frame) {
     this.history.add(frame, this.status.state === "running");
-    if (frame.student) this.studentSurface = frame;
+    if (this.history.frames.length === 1) this.showStatus(); // now there is something to play
   }
 
   async setScene(scene) {
