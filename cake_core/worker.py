@@ -174,7 +174,7 @@ class Worker:
             job.due = max(job.due + 1 / job.rate, now - 0.1) if job.rate else now
 
     def show(self, job: Running, update: Update, alone: bool) -> None:
-        """Sends scene, frame and progress, as often as they are wanted; always for a step that was asked for `alone`."""
+        """Sends scene, frame and progress, as often as they are wanted; `alone`: after a step that was asked for."""
         now = time.monotonic()
         if not job.scene_sent and (scene := job.task.scene()) is not None:
             self.send(b"S", job.name, scene)
