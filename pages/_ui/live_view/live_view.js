@@ -987,7 +987,8 @@ class LiveView {
         g.moveTo(before[k], before[k + 1]);
         g.lineTo(at[k], at[k + 1]);
       }
-    g.strokeStyle = this.theme.dark ? "rgba(255,255,255,0.35)" : "rgba(0,0,0,0.3)";
+    const alpha = Math.max(0.08, Math.min(0.35, 260 / at.length)); // many trails must not cover the picture
+    g.strokeStyle = `rgba(${this.theme.dark ? "255,255,255" : "0,0,0"},${alpha})`;
     g.lineWidth = 0.8;
     g.stroke();
     g.restore();
