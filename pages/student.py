@@ -31,7 +31,14 @@ with left:
     values = controls.configure(
         StudentConfig.for_data(info), info.kind, key=f"student:{info.kind}", skip=("model", "weight_decay", "shift")
     )
-    seeds = st.slider("Seeds", 1, 5, 3, help="How many students of each kind, with different initial weights.")
+    seeds = st.slider(
+        "Seeds",
+        1,
+        5,
+        3 if info.kind == "points" else 2,
+        key=f"student:seeds:{info.kind}",
+        help="How many students of each kind, with different initial weights.",
+    )
     if st.button("Train", type="primary", icon=":material/backpack:", width="stretch"):
         config = StudentConfig.for_data(info, **values, model=model)
         spec = {"run": run, "student": config.to_dict(), "seeds": seeds}
@@ -40,7 +47,7 @@ with left:
 with right:
     job = runner().find(st.session_state.get("student:job", ""))
     if job is None:
-        st.info("Press **Train**: three students learn side by side.", icon=":material/arrow_back:")
+        st.info("Press **Train**: students of three kinds learn side by side.", icon=":material/arrow_back:")
     else:
         live.watch(job, key="student:live", rate=0)
         panels.show_students(job, key="student:results")
