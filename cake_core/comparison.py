@@ -168,7 +168,7 @@ class StudentComparison(Iterator[Update]):
                 source = min((k for k in students if done[k] < self.config.updates), key=done.get)
                 step = next(students[source])
                 done[source] = step.update
-                if time.monotonic() - looked > 0.5 or all(d >= self.config.updates for d in done.values()):
+                if time.monotonic() - looked > 1.0 or all(d >= self.config.updates for d in done.values()):
                     looked = time.monotonic()
                     self.curve = {SOURCES[k]: self._glance(s.network) for k, s in students.items()}
                 progress = (number + sum(done.values()) / (len(done) * self.config.updates)) / self.seeds

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import pickle
+
 import numpy as np
 import pytest
 import torch
+from scipy.io import savemat
 
 from cake_core import data
 from cake_core.data import DATASETS, DataConfig
@@ -91,9 +95,9 @@ def test_download_reports_its_progress(monkeypatch, tmp_path):
     mnist = images._DOWNLOADS["mnist"]
 
     def slow_fetch(train, download=False):
-        mnist.folder.mkdir(parents=True)
-        with (mnist.folder / "train-images-idx3-ubyte.gz").open("wb") as f:
-            for _ in range(5):
+        mnist.folder.mkdir(parents=True, exist_ok=True)
+        with (mnist.folder / f"{'train' if train else 't10k'}-images-idx3-ubyte.gz").open("wb") as f:
+            for _ in range(3):
                 f.write(bytes(2_000_000))
                 f.flush()
                 time.sleep(0.12)
@@ -112,6 +116,75 @@ def test_a_damaged_file_is_a_sentence(monkeypatch, tmp_path):
         (raw / f"{part}-ubyte").write_bytes(b"\x00\x00\x08\x03cut short")
     with pytest.raises(CakeError, match="can't be read .* Delete that folder and try again"):
         data.load(DataConfig(name="mnist"))
+
+
+def _fake_usps(folder):
+    for name, count in (("usps.bz2", 12), ("usps.t.bz2", 5)):
+        # libsvm's format: a label from 1, then index:value with values from -1 to 1
+        lines = [f"{n % 10 + 1} " + " ".join(f"{k + 1}:{-1 if k else 1}" for k in range(256)) for n in range(count)]
+        (folder / name).write_bytes(bz2.compress("\n".join(lines).encode()))
+
+
+def _fake_svhn(folder):
+    for name, count in (("train_32x32.mat", 12), ("test_32x32.mat", 5)):
+        x = np.zeros((32, 32, 3, count), np.uint8)
+        x[0, 0, 2] = 255
+        savemat(folder / name, {"X": x, "y": np.arange(count)[:, None] % 10 + 1})  # 10 stands for the digit 0
+
+
+def _fake_cifar10(folder):
+    inside = folder / "cifar-10-batches-py"
+    inside.mkdir()
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+        x = np.zeros((3, 3, 32, 32), np.uint8)
+        x[:, 2, 0, 0] = 255
+        (inside / name).write_bytes(pickle.dumps({"data": x.reshape(3, -1), "labels": [0, 1, 2]}))
+    (inside / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
+
+
+@pytest.mark.parametrize(
+    ("name", "cls", "fake", "counts"),
+    [
+        ("usps", "USPS", _fake_usps, (12, 5)),
+        ("svhn", "SVHN", _fake_svhn, (12, 5)),
+        ("cifar10", "CIFAR10", _fake_cifar10, (15, 3)),
+    ],
+)
+def test_torchvisions_other_sets(name, cls, fake, counts, monkeypatch, tmp_path):
+    """Small files in the layout that torchvision expects, without their checksums."""
+    import torchvision
+
+    monkeypatch.setenv("CAKE_DATA_DIR", str(tmp_path))
+    assert not data.info(name).on_disk()
+    (tmp_path / cls).mkdir()
+    fake(tmp_path / cls)
+    assert data.info(name).on_disk()
+    for module in (torchvision.datasets.svhn, torchvision.datasets.cifar, torchvision.datasets.usps):
+        for function in ("check_integrity", "download_url"):
+            if hasattr(module, function):
+                monkeypatch.setattr(module, function, lambda *args, **kwargs: True)
+    loaded = data.load(DataConfig(name=name))
+    assert (len(loaded.train_x), len(loaded.test_x)) == counts
+    assert loaded.train_x.dtype == torch.uint8
+    assert tuple(loaded.train_x.shape[1:]) == loaded.info.shape
+    assert loaded.train_x[0, -1, 0, 0] == 255  # the last channel's first pixel is the bright one
+    assert loaded.train_x[0, -1, 0, 1] == 0
+    assert set(loaded.train_y.tolist()) <= set(range(10))
+    assert loaded.mean.shape == (loaded.info.shape[0], 1, 1)
+
+
+def test_arrays_go_before_torchvisions_files(monkeypatch, tmp_path):
+    monkeypatch.setenv("CAKE_DATA_DIR", str(tmp_path))
+    (tmp_path / "cifar10").mkdir()
+    images, labels = np.zeros((20, 32, 32, 3), np.uint8), np.arange(20) % 10
+    for part in ("train", "test"):
+        np.savez(tmp_path / "cifar10" / f"{part}.npz", images=images, labels=labels)
+    assert data.info("cifar-10").on_disk()
+    assert data.load(DataConfig(name="cifar10")).train_x.shape == (20, 3, 32, 32)
+    for part in ("train", "test"):
+        np.savez(tmp_path / "cifar10" / f"{part}.npz", images=images[:, :16], labels=labels)
+    with pytest.raises(CakeError, match="are not .3, 32, 32. as those of CIFAR-10"):
+        data.load(DataConfig(name="cifar10"))
 
 
 @pytest.mark.data

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from ..config import Config, param
 from ..errors import CakeError
-from . import images, toy
+from . import arrays, images, toy
 from .base import Dataset, DatasetInfo, data_folder
 
 __all__ = ["ALIASES", "DATASETS", "DataConfig", "Dataset", "DatasetInfo", "data_folder", "info", "load"]
 
-DATASETS: dict[str, DatasetInfo] = {d.name: d for d in (*toy.INFOS, *images.INFOS)}
+BUILT_IN = (*toy.INFOS, *images.INFOS)
+
+# Sets of one's own are looked for once, when the program starts; those that can't be used wait with their reason.
+_own, REFUSED = arrays.discover(data_folder())
+DATASETS: dict[str, DatasetInfo] = {d.name: d for d in BUILT_IN}
+DATASETS |= {d.name: d for d in _own if d.name not in DATASETS}
 
 # Other names by which people know a set.
-ALIASES = {"two-moons": "moons", "fmnist": "fashion-mnist"}
+ALIASES = {"two-moons": "moons", "fmnist": "fashion-mnist", "cifar-10": "cifar10"}
 
 
 class DataConfig(Config):
@@ -62,6 +67,8 @@ def info(name: str) -> DatasetInfo:
         CakeError: there is no such data set.
     """
     name = ALIASES.get(name, name)
+    if name in REFUSED and name not in DATASETS:
+        raise CakeError(f"The data set '{name}' can't be used. {REFUSED[name]}")
     if name not in DATASETS:
         raise CakeError(f"There is no data set '{name}'. Choose one of: {', '.join(DATASETS)}.")
     return DATASETS[name]

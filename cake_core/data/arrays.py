@@ -1,0 +1,169 @@
+"""Image sets of one's own: <folder>/{train,test}.npz, each with `images` and `labels`.
+
+`images` is uint8 (N, H, W) or (N, H, W, channels) with one or three channels, `labels` whole numbers (N,) from 0.
+`classes.txt`, where it is there, has one name per line. What a file claims is read from its headers and checked before
+any array is; nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import CakeError
+from .base import Dataset, DatasetInfo
+
+if TYPE_CHECKING:
+    from . import DataConfig
+
+__all__ = ["describe", "discover", "is_here", "normalisation", "read"]
+
+MOST_BYTES = 4 * 2**30  # of one array, unpacked
+SIDES = (4, 512)  # pixels
+MOST_CLASSES = 1000
+PARTS = ("train", "test")
+
+
+def is_here(folder: Path) -> bool:
+    """Whether a folder holds a set in this form."""
+    return all((folder / f"{part}.npz").is_file() for part in PARTS)
+
+
+def discover(root: Path) -> tuple[list[DatasetInfo], dict[str, str]]:
+    """The sets below a folder, each named as its own folder, and what is wrong with those that can't be used."""
+    found, refused = [], {}
+    for folder in sorted(p for p in root.iterdir() if is_here(p)) if root.is_dir() else ():
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", folder.name):
+            refused[folder.name] = f"A data set's folder has a name of a-z, 0-9, - and _; rename '{folder.name}'."
+            continue
+        try:
+            shape, classes = describe(folder)
+        except CakeError as error:
+            refused[folder.name] = str(error)
+            continue
+        source = f"your own: {folder.name}/train.npz and test.npz"
+        found.append(DatasetInfo(folder.name, folder.name, "images", shape, classes, source, _loader(folder)))
+    return found, refused
+
+
+def describe(folder: Path) -> tuple[tuple[int, int, int], tuple[str, ...]]:
+    """Shape (channels, height, width) and names of the classes, from headers and training labels alone.
+
+    Raises:
+        CakeError: the files are damaged, or they hold something else.
+    """
+    shapes = {part: _headers(folder / f"{part}.npz") for part in PARTS}
+    if shapes["train"] != shapes["test"]:
+        texts = [" x ".join(map(str, shapes[part])) for part in PARTS]
+        raise CakeError(f"{folder.name}: training images are {texts[0]}, test images {texts[1]}. Give both one size.")
+    labels = {part: _labels(folder / f"{part}.npz") for part in PARTS}
+    if len(np.unique(labels["train"])) < 2:
+        raise CakeError(f"{folder.name}: all training labels are the same. A classifier needs at least two classes.")
+    count = int(max(values.max() for values in labels.values())) + 1
+    if count > MOST_CLASSES:
+        raise CakeError(f"{folder.name}: labels go up to {count - 1}; at most {MOST_CLASSES} classes, counted from 0.")
+    if missing := sorted(set(labels["test"].tolist()) - set(labels["train"].tolist())):
+        raise CakeError(f"{folder.name}: class {missing[0]} is in test.npz but not in train.npz. Add examples of it.")
+    names = folder / "classes.txt"
+    if not names.is_file():
+        return shapes["train"], tuple(map(str, range(count)))
+    classes = tuple(line.strip() for line in names.read_text(errors="replace").splitlines() if line.strip())
+    if len(classes) < count:
+        raise CakeError(f"{folder.name}: classes.txt names {len(classes)} classes, the labels need {count}.")
+    return shapes["train"], classes
+
+
+def read(folder: Path, part: str) -> tuple[Tensor, Tensor]:
+    """One part: uint8 images (N, channels, H, W) and int64 labels (N,).
+
+    Raises:
+        CakeError: the file is damaged, or it holds something else.
+    """
+    path = folder / f"{part}.npz"
+    _headers(path)
+    x = torch.from_numpy(_array(path, "images"))
+    x = x[:, None] if x.dim() == 3 else x.permute(0, 3, 1, 2).contiguous()
+    return x, torch.from_numpy(_labels(path).astype(np.int64))
+
+
+def normalisation(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation per channel, (C, 1, 1), of uint8 images (N, C, H, W) taken from 0 to 1."""
+    values = torch.arange(256, dtype=torch.float64) / 255
+    shares = [x[:, c].flatten().bincount(minlength=256).double() for c in range(x.shape[1])]
+    means = [(values * s).sum() / s.sum() for s in shares]
+    deviations = [((values - m).square() * s).sum().div(s.sum()).sqrt() for s, m in zip(shares, means, strict=True)]
+    mean, std = (torch.stack(v).float().view(-1, 1, 1) for v in (means, deviations))
+    return mean, std.clamp(min=1 / 255)  # a channel that is all one colour
+
+
+def _loader(folder: Path) -> Callable[[DataConfig], Dataset]:
+    def load(config: DataConfig) -> Dataset:
+        from . import info
+
+        (train_x, train_y), (test_x, test_y) = (read(folder, part) for part in PARTS)
+        mean, std = normalisation(train_x)
+        return Dataset(info(config.name), train_x, train_y, test_x, test_y, mean, std)
+
+    return load
+
+
+# -- reading what others wrote ----------------------------------------------------------------------------------------
+
+
+def _headers(path: Path) -> tuple[int, int, int]:
+    """Checks what a file says it holds; returns the shape of an image (channels, H, W)."""
+    where = f"{path.parent.name}/{path.name}"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            (shape, dtype), (labels, kind) = (_header(archive, f"{name}.npy") for name in ("images", "labels"))
+    except KeyError:
+        raise CakeError(f"{where} must hold the two arrays 'images' and 'labels'; save it with numpy.savez.") from None
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, SyntaxError) as error:
+        raise CakeError(f"{where} can't be read ({error}). Save it again with numpy.savez.") from None
+    size = np.prod(shape, dtype=object) * dtype.itemsize
+    if size > MOST_BYTES:
+        raise CakeError(
+            f"{where}: the images take {size / 2**30:,.1f} GiB; at most {MOST_BYTES >> 30} GiB can be read."
+        )
+    if dtype != np.uint8 or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
+        raise CakeError(
+            f"{where}: images must be uint8 of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3), not {dtype} {shape}."
+        )
+    if not all(SIDES[0] <= side <= SIDES[1] for side in shape[1:3]):
+        raise CakeError(
+            f"{where}: images are {shape[1]} x {shape[2]} pixels; {SIDES[0]} to {SIDES[1]} a side can be used."
+        )
+    if kind.kind not in "iu" or len(labels) != 1 or labels[0] != shape[0] or not shape[0]:
+        raise CakeError(f"{where}: labels must be {shape[0]} whole numbers, one for each image, not {kind} {labels}.")
+    return (shape[3] if len(shape) == 4 else 1, *shape[1:3])
+
+
+def _header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype]:
+    with archive.open(member) as f:
+        version = np.lib.format.read_magic(f)
+        reading = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = reading(f)
+    return shape, dtype
+
+
+def _array(path: Path, name: str) -> np.ndarray:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return np.ascontiguousarray(arrays[name])
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise CakeError(f"{path.parent.name}/{path.name} can't be read ({error}). Save it again.") from None
+
+
+def _labels(path: Path) -> np.ndarray:
+    labels = _array(path, "labels")
+    if labels.min() < 0:
+        raise CakeError(f"{path.parent.name}/{path.name}: labels are counted from 0; {labels.min()} is below it.")
+    return labels
