@@ -11,7 +11,13 @@ from cake_core.models import MODELS
 
 MNIST = (1, 28, 28)
 SHAPES = {"points": [(2,)], "images": [(1, 8, 8), MNIST, (1, 32, 32), (3, 32, 32)]}
-CASES = [(name, shape) for name, m in MODELS.items() for kind in m.kinds for shape in SHAPES[kind]]
+LARGE = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")  # tried at one size, for time's sake
+CASES = [
+    (name, shape)
+    for name, m in MODELS.items()
+    for kind in m.kinds
+    for shape in ([(3, 32, 32)] if name in LARGE else SHAPES[kind])
+]
 
 
 @pytest.mark.parametrize(
@@ -28,6 +34,29 @@ def test_parameter_counts_of_the_paper(name, count, printed):
     """On MNIST; `printed` is what the CAKE paper prints, in thousands."""
     assert models.parameter_count(models.build(name, MNIST, 10)) == count
     assert abs(count / 1000 - printed) < 0.7
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "printed"),
+    [
+        ("resnet4", 1_232_810, 1.2),
+        ("resnet18", 11_173_962, 11.2),
+        ("resnet34", 21_282_122, 21.3),
+        ("resnet50", 23_520_842, 23.5),
+        ("resnet101", 42_512_970, 42.5),
+        ("resnet152", 58_156_618, 58.2),
+    ],
+)
+def test_parameter_counts_on_cifar(name, count, printed):
+    """`printed` is what the CAKE paper prints, in millions."""
+    assert models.parameter_count(models.build(name, (3, 32, 32), 10)) == count
+    assert abs(count / 1e6 - printed) < 0.06
+
+
+def test_the_stem_keeps_small_images_whole():
+    """The CAKE paper's ResNets see 32x32 pixels at full size: the first scale has not lost any."""
+    network = models.build("resnet18", (3, 32, 32), 10)
+    assert network.body[:4](torch.zeros(2, 3, 32, 32)).shape == (2, 64, 32, 32)
 
 
 def test_the_plane_network_has_three_layers_of_twenty():

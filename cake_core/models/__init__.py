@@ -16,7 +16,7 @@ from ..errors import CakeError
 from .cnn import cnn
 from .lenet import lenet5, lenet5_half
 from .mlp import mlp
-from .resnet import resnet4
+from .resnet import DEPTHS, resnet, resnet4
 
 __all__ = ["MODELS", "ModelInfo", "build", "parameter_count"]
 
@@ -42,6 +42,16 @@ MODELS: dict[str, ModelInfo] = {
         ModelInfo("lenet5-half", "LeNet-5-Half", ("images",), "LeNet-5 at half of every width.", lenet5_half),
         ModelInfo("cnn", "CNN", ("images",), "Four plain convolutions (32, 64, 64, 64 channels).", cnn),
         ModelInfo("resnet4", "ResNet-4", ("images",), "Four residual blocks with batch normalisation.", resnet4),
+        *(
+            ModelInfo(
+                f"resnet{depth}",
+                f"ResNet-{depth}",
+                ("images",),
+                f"{depth} layers with batch normalisation, and a 3x3 stem for small images. Meant for a GPU.",
+                resnet(depth),
+            )
+            for depth in DEPTHS
+        ),
     )
 }
 

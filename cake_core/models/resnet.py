@@ -6,12 +6,13 @@ References: | Deep residual learning for image recognition (He, Zhang, Ren, Sun 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 from torch import nn
 
 from .base import Classifier, enlarge
 
-__all__ = ["resnet4"]
+__all__ = ["DEPTHS", "resnet", "resnet4"]
 
 
 def resnet4(shape: tuple[int, ...], classes: int) -> Classifier:
@@ -38,3 +39,33 @@ def resnet4(shape: tuple[int, ...], classes: int) -> Classifier:
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return Classifier(body, nn.Linear(widths[-1], classes))
+
+
+# Depth -> blocks at each of the four scales, and whether they are bottlenecks (Table 1 of He et al.).
+DEPTHS: dict[int, tuple[tuple[int, int, int, int], bool]] = {
+    18: ((2, 2, 2, 2), False),
+    34: ((3, 4, 6, 3), False),
+    50: ((3, 4, 6, 3), True),
+    101: ((3, 4, 23, 3), True),
+    152: ((3, 8, 36, 3), True),
+}
+
+
+def resnet(depth: int) -> Callable[[tuple[int, ...], int], Classifier]:
+    """A maker of torchvision's ResNet of that depth with the stem for small images: 3x3 at stride 1, no pooling.
+
+    For three channels and ten classes 11.2 M, 21.3 M, 23.5 M, 42.5 M and 58.2 M parameters, as in the CAKE paper.
+    """
+
+    def make(shape: tuple[int, ...], classes: int) -> Classifier:
+        from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+        layers, bottleneck = DEPTHS[depth]
+        whole = ResNet(Bottleneck if bottleneck else BasicBlock, list(layers), num_classes=classes)
+        stem = nn.Conv2d(shape[0], 64, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
+        scales = (whole.layer1, whole.layer2, whole.layer3, whole.layer4)
+        body = nn.Sequential(stem, whole.bn1, whole.relu, *scales, whole.avgpool, nn.Flatten())
+        return Classifier(body, whole.fc)
+
+    return make
