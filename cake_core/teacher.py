@@ -49,6 +49,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "digits": {"updates": 2000, "batch_size": 64, "optimizer": "adam", "learning_rate": 3e-3, "shift": 1},
     "fashion-mnist": {"updates": 14_070, "shift": 0},  # 30 epochs
+    "usps": {"updates": 3420, "shift": 1},  # 60 epochs
 }
 
 

@@ -7,8 +7,8 @@ from cake_core.errors import CakeError
 from cake_core.methods import METHODS
 from cake_core.pipeline import Experiment
 from cake_core.reproduce import fig1_settings
-from pages._ui import live, panels
-from pages._ui.cached import runner
+from pages._ui import panels
+from pages._ui.lab import begin, begun
 from pages._ui.page import open_page
 
 open_page(
@@ -52,14 +52,9 @@ with left:
             if setting == spot:
                 budget = {"batches": batches, "samples": samples}
                 spec["settings"] = {m: fig1_settings(m, 0.1) | budget for m in chosen}
-            job = runner().submit("compare", spec, owner=st.session_state.owner, play=True)
-            st.session_state["compare:job"] = job.name
+            begin("compare", "compare", spec)
         except CakeError as error:
             st.error(str(error))
 with right:
-    job = runner().find(st.session_state.get("compare:job", ""))
-    if job is None:
-        st.info("Press **Compare**. On two moons it takes less than a minute.", icon=":material/arrow_back:")
-    else:
-        live.watch(job, key="compare:live", rate=0)
+    if job := begun("compare", "Press **Compare**. On two moons it takes less than a minute."):
         panels.show_comparison(job, key="compare:results")

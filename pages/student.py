@@ -4,8 +4,8 @@ import streamlit as st
 
 from cake_core import data, models
 from cake_core.student import StudentConfig
-from pages._ui import controls, live, panels
-from pages._ui.cached import runner
+from pages._ui import controls, panels
+from pages._ui.lab import begin, begun
 from pages._ui.page import open_page
 from pages._ui.sources import choose_run
 
@@ -42,12 +42,7 @@ with left:
     if st.button("Train", type="primary", icon=":material/backpack:", width="stretch"):
         config = StudentConfig.for_data(info, **values, model=model)
         spec = {"run": run, "student": config.to_dict(), "seeds": seeds}
-        job = runner().submit("students", spec, owner=st.session_state.owner, play=True)
-        st.session_state["student:job"] = job.name
+        begin("student", "students", spec)
 with right:
-    job = runner().find(st.session_state.get("student:job", ""))
-    if job is None:
-        st.info("Press **Train**: students of three kinds learn side by side.", icon=":material/arrow_back:")
-    else:
-        live.watch(job, key="student:live", rate=0)
+    if job := begun("student", "Press **Train**: students of three kinds learn side by side."):
         panels.show_students(job, key="student:results")

@@ -6,7 +6,7 @@ from cake_core import data, models
 from cake_core import teacher as teachers
 from cake_core.config import as_text
 from pages._ui import controls, live, panels
-from pages._ui.cached import runner
+from pages._ui.lab import begin, begun
 from pages._ui.page import job_for, open_page, page_path, use_teacher
 
 open_page("Teacher", "A teacher is the classifier that gets copied. Look at those that are shipped, or train one.")
@@ -52,18 +52,13 @@ with training:
                 "seed": int(seed),
                 "device": "auto",
             }
-            job = runner().submit("teacher", spec, owner=st.session_state.owner, play=True)
-            st.session_state["teacher:job"] = job.name
+            begin("teacher", "teacher", spec)
     with right:
-        job = runner().find(st.session_state.get("teacher:job", ""))
-        if job is None:
-            st.info("Choose data and an architecture, then press **Train**.", icon=":material/arrow_back:")
-        else:
-            live.watch(job, key="teacher:live", rate=0)
-            if job.state == "done":
-                panels.show_teacher(job, key="teacher:trained")
-                st.markdown("Copy it: choose it as teacher on its page.")
-                target = "two_moons" if "surface" in job.result else "images"
-                if st.button("Use this teacher", icon=":material/arrow_forward:", key="teacher:use"):
-                    use_teacher(target, job.result["card"]["data"], f"run:{job.result['run']}")
-                    st.switch_page(page_path(target))
+        job = begun("teacher", "Choose data and an architecture, then press **Train**.")
+        if job is not None and job.state == "done":
+            panels.show_teacher(job, key="teacher:trained")
+            st.markdown("Copy it: choose it as teacher on its page.")
+            target = "two_moons" if "surface" in job.result else "images"
+            if st.button("Use this teacher", icon=":material/arrow_forward:", key="teacher:use"):
+                use_teacher(target, job.result["card"]["data"], f"run:{job.result['run']}")
+                st.switch_page(page_path(target))

@@ -1,15 +1,20 @@
-"""The screen that Two moons and Images share: controls beside it, presets above it, the live view, the results."""
+"""What several pages share: the screen of Two moons and Images, and jobs that a button begins."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import streamlit as st
+
+from cake_core.jobs import Job
 from cake_core.pipeline import Experiment
 
 from . import controls, live, panels
+from .cached import runner
 from .page import Screen, remember
 
-__all__ = ["distillation_lab"]
+__all__ = ["begin", "begun", "distillation_lab"]
 
 
 def distillation_lab(name: str, default: str, presets: Mapping[str, Mapping[str, str]], *, rate: float = 30) -> None:
@@ -36,3 +41,23 @@ def distillation_lab(name: str, default: str, presets: Mapping[str, Mapping[str,
     screen.mirror()
     remember(job)
     panels.show_outcome(job, key=f"{name}:outcome")
+
+
+def begin(page: str, kind: str, spec: Mapping[str, Any]) -> None:
+    """Starts what a page's button asks for; `begun` shows it.
+
+    Raises:
+        CakeError: this session holds too many jobs.
+    """
+    job = runner().submit(kind, dict(spec), owner=st.session_state.owner, play=True)
+    st.session_state[f"{page}:job"] = job.name
+
+
+def begun(page: str, hint: str) -> Job | None:
+    """Shows the job that the page's button began last; a hint where there is none."""
+    job = runner().find(st.session_state.get(f"{page}:job", ""))
+    if job is None:
+        st.info(hint, icon=":material/arrow_back:")
+    else:
+        live.watch(job, key=f"{page}:live", rate=0)
+    return job
