@@ -9,12 +9,11 @@ from .base import Dataset, DatasetInfo, data_folder
 
 __all__ = ["ALIASES", "DATASETS", "DataConfig", "Dataset", "DatasetInfo", "data_folder", "info", "load"]
 
-BUILT_IN = (*toy.INFOS, *images.INFOS)
+DATASETS: dict[str, DatasetInfo] = {d.name: d for d in (*toy.INFOS, *images.INFOS)}
 
 # Sets of one's own are looked for once, when the program starts; those that can't be used wait with their reason.
-_own, REFUSED = arrays.discover(data_folder())
-DATASETS: dict[str, DatasetInfo] = {d.name: d for d in BUILT_IN}
-DATASETS |= {d.name: d for d in _own if d.name not in DATASETS}
+_own, REFUSED = arrays.discover(data_folder(), known=DATASETS)
+DATASETS |= {d.name: d for d in _own}
 
 # Other names by which people know a set.
 ALIASES = {"two-moons": "moons", "fmnist": "fashion-mnist", "cifar-10": "cifar10"}
@@ -67,7 +66,7 @@ def info(name: str) -> DatasetInfo:
         CakeError: there is no such data set.
     """
     name = ALIASES.get(name, name)
-    if name in REFUSED and name not in DATASETS:
+    if name in REFUSED:
         raise CakeError(f"The data set '{name}' can't be used. {REFUSED[name]}")
     if name not in DATASETS:
         raise CakeError(f"There is no data set '{name}'. Choose one of: {', '.join(DATASETS)}.")

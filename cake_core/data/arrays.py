@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,10 +37,16 @@ def is_here(folder: Path) -> bool:
     return all((folder / f"{part}.npz").is_file() for part in PARTS)
 
 
-def discover(root: Path) -> tuple[list[DatasetInfo], dict[str, str]]:
-    """The sets below a folder, each named as its own folder, and what is wrong with those that can't be used."""
+def discover(root: Path, known: Container[str] = ()) -> tuple[list[DatasetInfo], dict[str, str]]:
+    """The sets below a folder, each named as its own folder, and what is wrong with those that can't be used.
+
+    Args:
+        root: the folder.
+        known: names that are taken; folders of these names are not looked into.
+    """
     found, refused = [], {}
-    for folder in sorted(p for p in root.iterdir() if is_here(p)) if root.is_dir() else ():
+    folders = sorted(p for p in root.iterdir() if p.name not in known and is_here(p)) if root.is_dir() else []
+    for folder in folders:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", folder.name):
             refused[folder.name] = f"A data set's folder has a name of a-z, 0-9, - and _; rename '{folder.name}'."
             continue
@@ -55,7 +61,7 @@ def discover(root: Path) -> tuple[list[DatasetInfo], dict[str, str]]:
 
 
 def describe(folder: Path) -> tuple[tuple[int, int, int], tuple[str, ...]]:
-    """Shape (channels, height, width) and names of the classes, from headers and training labels alone.
+    """Shape (channels, height, width) and names of the classes, from headers and labels alone.
 
     Raises:
         CakeError: the files are damaged, or they hold something else.
