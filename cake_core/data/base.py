@@ -37,6 +37,8 @@ class DatasetInfo:
         source: where the data come from, with a reference.
         load: makes the `Dataset`.
         on_disk: whether loading needs no network now.
+        has_examples: whether there is anything to train and test on; without, the loaded parts have no rows.
+        drawn: whether 2-D points are drawn with the settings' noise, number and seed (or are what they are).
     """
 
     name: str
@@ -47,6 +49,8 @@ class DatasetInfo:
     source: str
     load: Callable[[DataConfig], Dataset]
     on_disk: Callable[[], bool] = lambda: True
+    has_examples: bool = True
+    drawn: bool = True
 
 
 @dataclass(frozen=True)
@@ -87,5 +91,10 @@ class Dataset:
 
     @cached_property
     def half_width(self) -> float:
-        """Half the side of the square of the plane that is looked at: all training points, and a margin."""
+        """Half the side of the square of the plane that is looked at: all training points, and a margin.
+
+        Without points: three standard deviations, which is where nearly all of them would be.
+        """
+        if not len(self.train_x):
+            return 3.0
         return round(1.15 * self.inputs(self.train_x).abs().max().item(), 1)
