@@ -12,11 +12,9 @@ from cake_core.data import DataConfig, own, tables
 from cake_core.errors import CakeError
 
 
-def table(
-    n: int = 30, *, header: str = "x,y,label", separator: str = ",", labels: str = "ab", comma: bool = False
-) -> str:
+def table(n: int = 30, *, header: str = "x,y,label", separator: str = ",", labels="ab", comma: bool = False) -> str:
     """n points, their classes in turn."""
-    lines = [header] if header else []
+    lines = [header.replace(",", separator)] if header else []
     for i in range(n):
         numbers = [f"{0.1 * i:.2f}", f"{(-1) ** i * i:.1e}"]
         numbers = [v.replace(".", ",") for v in numbers] if comma else numbers
