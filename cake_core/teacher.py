@@ -30,6 +30,7 @@ __all__ = [
     "card",
     "inspect",
     "load",
+    "read",
     "recipe",
     "shipped",
     "shipped_for",
@@ -149,7 +150,19 @@ def load(name: str) -> Teacher:
     Raises:
         CakeError: there is no such teacher, or its file was changed or cut short.
     """
-    stem = _stem(name)
+    return read(_stem(name), name)
+
+
+def read(stem: Path, name: str) -> Teacher:
+    """A teacher from its two files.
+
+    Args:
+        stem: where they lie, without their endings.
+        name: what it is called in messages.
+
+    Raises:
+        CakeError: a file was changed or cut short, or is not there.
+    """
     weights, card = stem.with_suffix(".safetensors"), TeacherCard.read(stem.with_suffix(".json"))
     if not weights.is_file() or _sha256(weights) != card.sha256:
         raise CakeError(
