@@ -84,8 +84,7 @@ def import_data(arguments: argparse.Namespace) -> dict[str, Any]:
 
     if arguments.name in data.DATASETS or arguments.name in data.ALIASES:
         raise CakeError(f"There is a data set '{arguments.name}' already. Choose another name.")
-    folder = data.data_folder() / arguments.name
-    arrays.check_new(folder)  # refused before anything is read
+    arrays.new_folder(data.data_folder(), arguments.name)  # refused before anything is read
     conversion = folders.Conversion(arguments.side, arguments.colour, arguments.fit)
     reading = folders.ImageReading(
         Path(arguments.source), conversion, seed=arguments.seed, bounds=folders.Bounds.generous()
@@ -93,7 +92,7 @@ def import_data(arguments: argparse.Namespace) -> dict[str, Any]:
     for _ in _shown(reading, f"reading {arguments.source}", lambda share: share):
         pass
     found = reading.examples
-    arrays.write(folder, found.train, found.test, found.classes)
+    folder = arrays.write(data.data_folder(), arguments.name, found.train, found.test, found.classes)
     return {
         "name": arguments.name,
         "folder": str(folder),

@@ -200,9 +200,14 @@ def test_titles_and_classes_are_one_printable_line(uploads):
     assert json.loads((uploads / name / "meta.json").read_text())["title"] == info.title
 
 
+def blank(n: int, shape: tuple[int, int, int]) -> str:
+    part = (torch.arange(n).remainder(256).to(torch.uint8).view(n, 1, 1, 1).expand(n, *shape), torch.arange(n) % 2)
+    return own.create("Blank", "images", shape, "ab", train=part, test=part)
+
+
 @pytest.mark.parametrize("kind", ["images", "points"])
 def test_everything_that_asks_by_name_or_kind_knows_it(kind):
-    name = make(kind)
+    name = blank(5000, (1, 9, 9)) if kind == "images" else make(kind)
     info = data.info(name)
     experiment = Experiment.from_query({"data": name})
     assert Experiment.from_query(experiment.to_query()) == experiment
@@ -215,6 +220,18 @@ def test_everything_that_asks_by_name_or_kind_knows_it(kind):
     for method in METHODS.values():
         settings = method.config_for(info)
         assert {k: getattr(settings, k) for k in method.presets.get(kind, {})} == method.presets.get(kind, {})
+
+
+def test_presets_suit_the_size_and_the_number_of_images():
+    few, tiny = data.info(blank(4999, (3, 32, 32))), data.info(blank(20, (1, 8, 8)))
+    recipe = teacher.recipe(few.name)
+    assert (few.examples, recipe.updates, recipe.optimizer) == (4999, 1500, "adam")
+    assert teacher.recipe(few.name, "vit3").learning_rate == 2e-3
+    assert StudentConfig.for_data(few) == StudentConfig.for_data(data.info("mnist"))
+    assert StudentConfig.for_data(tiny) == StudentConfig.for_data(data.info("digits"))
+    for method in METHODS.values():
+        assert method.config_for(few) == method.config_for(data.info("mnist"))
+        assert method.config_for(tiny) == method.config_for(data.info("digits"))
 
 
 @pytest.mark.parametrize("kind", ["images", "points"])

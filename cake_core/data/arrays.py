@@ -8,7 +8,6 @@ any array is; nothing is ever unpickled.
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 import zipfile
 import zlib
@@ -26,7 +25,7 @@ from .base import Dataset, DatasetInfo
 if TYPE_CHECKING:
     from . import DataConfig
 
-__all__ = ["check_new", "describe", "discover", "is_here", "normalisation", "read", "write"]
+__all__ = ["describe", "discover", "is_here", "new_folder", "normalisation", "read", "write"]
 
 MOST_BYTES = 4 * 2**30  # of one array, unpacked
 SIDES = (4, 512)  # pixels
@@ -85,7 +84,9 @@ def describe(folder: Path) -> tuple[tuple[int, int, int], tuple[str, ...]]:
     names = folder / "classes.txt"
     if not names.is_file():
         return shapes["train"], tuple(map(str, range(count)))
-    classes = tuple(line.strip() for line in names.read_text(errors="replace").splitlines() if line.strip())
+    classes = tuple(
+        line.strip() for line in names.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
+    )
     if len(classes) < count:
         raise CakeError(f"{folder.name}: classes.txt names {len(classes)} classes, the labels need {count}.")
     return shapes["train"], classes
@@ -104,42 +105,51 @@ def read(folder: Path, part: str) -> tuple[Tensor, Tensor]:
     return x, torch.from_numpy(_labels(path).astype(np.int64))
 
 
-def check_new(folder: Path) -> None:
-    """Raises `CakeError` where a new set can't have this folder."""
-    if not NAME.fullmatch(folder.name):
-        raise CakeError(f"A data set has a name of a-z, 0-9, - and _; '{folder.name}' is not. Choose another one.")
-    if folder.exists():
-        raise CakeError(f"There is '{folder}' already. Choose another name, or remove it first.")
+def new_folder(root: Path, name: str) -> Path:
+    """Where a new set of this name would lie.
+
+    Raises:
+        CakeError: it can't have this name, or there is one already.
+    """
+    if not NAME.fullmatch(name):
+        raise CakeError(f"A data set has a name of a-z, 0-9, - and _; '{name}' is not. Choose another one.")
+    if (root / name).exists():
+        raise CakeError(f"There is '{root / name}' already. Choose another name, or remove it first.")
+    return root / name
 
 
-def write(folder: Path, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], classes: Sequence[str]) -> None:
+def write(
+    root: Path, name: str, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], classes: Sequence[str]
+) -> Path:
     """Writes a set in this form, whole or not at all; the program finds it when it starts the next time.
 
     Args:
-        folder: a new one.
+        root: the folder of all sets.
+        name: of the new one.
         train, test: uint8 images (N, channels, H, W) and labels (N,) from 0.
         classes: names of the classes.
 
+    Returns:
+        Its folder.
+
     Raises:
-        CakeError: the folder's name can't be a data set's, there is one already, or it can't be written.
+        CakeError: it can't have this name, there is one already, or it can't be written.
     """
-    check_new(folder)
+    folder = new_folder(root, name)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=".import-", dir=folder.parent))
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".import-", dir=root, ignore_cleanup_errors=True) as place:
+            part = Path(place) / name
+            part.mkdir()
+            for stem, (x, y) in zip(PARTS, (train, test), strict=True):
+                images = x.permute(0, 2, 3, 1) if x.shape[1] == 3 else x[:, 0]
+                np.savez_compressed(part / f"{stem}.npz", images=images.cpu().numpy(), labels=y.cpu().numpy())
+            lines = [" ".join(line.split()) or str(k) for k, line in enumerate(classes)]
+            (part / "classes.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            part.rename(folder)
     except OSError as error:
-        raise CakeError(f"'{folder}' can't be written ({error.strerror}). Set CAKE_DATA_DIR to a folder.") from None
-    try:
-        for name, (x, y) in zip(PARTS, (train, test), strict=True):
-            images = x.permute(0, 2, 3, 1) if x.shape[1] == 3 else x[:, 0]
-            np.savez_compressed(part / f"{name}.npz", images=images.cpu().numpy(), labels=y.cpu().numpy())
-        (part / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
-        part.chmod(0o755)
-        part.rename(folder)
-    except OSError as error:
-        raise CakeError(f"'{folder}' can't be written ({error.strerror}). Free some space and try again.") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        raise CakeError(f"'{folder}' can't be written ({error.strerror}). Look at CAKE_DATA_DIR.") from None
+    return folder
 
 
 def normalisation(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -39,6 +39,7 @@ class DatasetInfo:
         load: makes the `Dataset`.
         on_disk: whether loading needs no network now.
         examples: how many there are to train on, where that is known before they are loaded.
+        like: a data set whose presets suit this one, which has none of its own.
         has_examples: whether there is anything to train and test on; without, the loaded parts have no rows.
         drawn: whether the settings' noise, number and seed say which points there are.
     """
@@ -52,8 +53,14 @@ class DatasetInfo:
     load: Callable[[DataConfig], Dataset]
     on_disk: Callable[[], bool] = lambda: True
     examples: int | None = None
+    like: str = ""
     has_examples: bool = True
     drawn: bool = False
+
+    @property
+    def preset_names(self) -> tuple[str, str]:
+        """What presets are looked up by, the general one first: its kind, and its name or that of a set like it."""
+        return self.kind, self.like or self.name
 
 
 @dataclass(frozen=True)
