@@ -79,6 +79,16 @@ class Grid(Iterator[Update]):
         """Cancels the grid; finished cells stay."""
         self._updates.close()
 
+    @property
+    def cells(self) -> int:
+        """How many cells there are."""
+        return sum(map(len, self._rounds))
+
+    @property
+    def names(self) -> list[str]:
+        """Teachers and students, each once."""
+        return list(dict.fromkeys([*self.teachers, *self.students]))
+
     def summary(self) -> list[Row]:
         """Mean and standard deviation over seeds of each pair and method, in the order of the grid."""
         values = ["teacher_accuracy", "student_accuracy", "agreement", "seconds_samples", "seconds_student"]
@@ -95,7 +105,7 @@ class Grid(Iterator[Update]):
 
     def _loop(self) -> Iterator[Update]:
         self.folder.mkdir(parents=True, exist_ok=True)
-        total, done = sum(map(len, self._rounds)), 0
+        total, done = self.cells, 0
         for cells in self._rounds:
             title = f"{cells[0].teacher}, {cells[0].method}, seed {cells[0].seed}"
             teacher = None
