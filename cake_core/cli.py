@@ -134,9 +134,10 @@ def train_teacher(arguments: argparse.Namespace) -> dict[str, Any]:
         data.load(config).to(device),
         config,
         arguments.model,
-        teachers.recipe(config.name, **changes),
+        teachers.recipe(config.name, arguments.model, **changes),
         seed=arguments.seed,
         name=f"{config.name}/{arguments.model}",
+        half=arguments.half,
     )
     for _ in _shown(training, f"training {arguments.model} on {config.name}", lambda s: s.update / s.total):
         pass
@@ -217,6 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--model", required=True, help="architecture")
     sub.add_argument("--seed", type=_count(0), default=0, help="seed of weights and order (default 0)")
     sub.add_argument("--out", help="folder to write to (default: the shipped teachers)")
+    sub.add_argument("--half", action="store_true", help="round the weights to float16, for a file of half the size")
     _common(sub)
 
     sub = command(distill, "Distil a teacher without its data, over several seeds.")

@@ -10,9 +10,10 @@ import torch
 
 from .errors import CakeError
 
-__all__ = ["DEVICES", "choose", "describe", "is_out_of_memory", "prepare"]
+__all__ = ["DEVICES", "PRECISIONS", "autocast", "choose", "describe", "is_out_of_memory", "prepare"]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("fp32", "bf16")
 
 
 def available() -> list[str]:
@@ -78,6 +79,11 @@ def prepare(device: torch.device) -> None:
             libc.mallopt(trim_threshold, 512 * 2**20)
         except (OSError, AttributeError):
             pass  # another C library: slower, not wrong
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The block in which a network computes its products in a number format of `PRECISIONS`."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

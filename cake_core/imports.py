@@ -64,7 +64,9 @@ class Normalisation:
         """
         images = len(shape) == 3
         if self.preset not in (PRESETS if images else FOR_POINTS):
-            raise CakeError(f"'{self.preset}' is no normalisation. Choose: {', '.join(PRESETS if images else FOR_POINTS)}.")
+            raise CakeError(
+                f"'{self.preset}' is no normalisation. Choose: {', '.join(PRESETS if images else FOR_POINTS)}."
+            )
         if self.preset == "data":
             return None
         mean, std = (self.mean, self.std) if self.preset == "custom" else PRESETS[self.preset][1:]
@@ -79,7 +81,9 @@ class Normalisation:
         each = 1 if count == 1 else count
         return tuple(mean * (each // len(mean))), tuple(std * (each // len(std)))
 
-    def rescaling(self, dataset_mean: Tensor, dataset_std: Tensor, shape: Sequence[int]) -> dict[str, list[float]] | None:
+    def rescaling(
+        self, dataset_mean: Tensor, dataset_std: Tensor, shape: Sequence[int]
+    ) -> dict[str, list[float]] | None:
         """What turns inputs normalised by a data set into those wanted: scale x + shift. None where nothing does.
 
         (p - m') / s' of p = s x + m is s / s' x + (m - m') / s'.
@@ -136,11 +140,14 @@ class Brought:
                     "outputs. Write them all, or choose the data set that it learned."
                 )
             if len(self.shape) not in (1, 3):
-                raise CakeError("Write the input's shape as channels, height and width, or as 2 for points in the plane.")
+                raise CakeError(
+                    "Write the input's shape as channels, height and width, or as 2 for points in the plane."
+                )
             if self.normalisation.preset == "data":
-                raise CakeError("Without a data set there is no normalisation to take over. Say what the teacher wants.")
-        shape, classes = self.inputs
-        self.normalisation.numbers(shape)
+                raise CakeError(
+                    "Without a data set there is no normalisation to take over. Say what the teacher wants."
+                )
+        self.normalisation.numbers(self.inputs[0])
         if self.model and self.model not in models.MODELS:
             raise CakeError(f"There is no model '{self.model}'. Choose one of: {', '.join(models.MODELS)}.")
 
@@ -198,10 +205,12 @@ class TeacherImport(Iterator[str]):
             yield "Asking it, and comparing its gradients with differences"
             if kind == "onnx":
                 onnx_network.check(network, shape, len(classes), name)
-            card = replace(card, parameters=sum(p.numel() for p in network.parameters()))
+            count = onnx_network.parameter_count if kind == "onnx" else models.parameter_count
+            card = replace(card, parameters=count(network))
             if dataset is not None and len(dataset.test_x):
                 yield f"Testing it on {dataset.info.title}"
-                card = replace(card, accuracy=self._accuracy(network, dataset))
+                accuracy = self._accuracy(network, dataset)
+                card = replace(card, accuracy=accuracy, data_sha256=dataset.checksum)
             self.run = runs.create()
             self.teacher = Teacher(replace(card, name=f"run:{self.run}"), network, b.path)
             yield "Keeping it"
@@ -265,12 +274,12 @@ def doubt(accuracy: Rate | None, classes: int) -> str:
     if accuracy is None or accuracy.value >= 1 / classes + SLACK * (1 - 1 / classes):
         return ""
     return (
-        f"It gets {100 * accuracy.value:.1f} % right; guessing gets {100 / classes:.1f} %. Most often the normalisation "
-        "is another one, or the classes stand in another order. Check both, and import it again."
+        f"It gets {100 * accuracy.value:.1f} % right; guessing gets {100 / classes:.1f} %. Most often the "
+        "normalisation is another one, or the classes stand in another order. Check both, and import it again."
     )
 
 
-# -- one input of one's own ---------------------------------------------------------------------------------------------
+# -- one input of one's own -------------------------------------------------------------------------------------------
 
 
 def picture(path: Path, shape: tuple[int, int, int]) -> tuple[Tensor, str]:

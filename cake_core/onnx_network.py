@@ -24,7 +24,7 @@ from .rng import generator
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["check", "convert", "operators"]
+__all__ = ["check", "convert", "operators", "parameter_count"]
 
 EXPORT = '`torch.onnx.export(model, (example,), "teacher.onnx", external_data=False, dynamic_shapes=({0: "batch"},))`'
 BRANCHES = ("If", "Loop", "Scan", "SequenceMap")
@@ -73,6 +73,12 @@ def convert(path: Path, shape: tuple[int, ...], name: str = "") -> nn.Module:
 def operators(model: ModelProto) -> list[str]:
     """The names of a graph's operators, each once."""
     return sorted({node.op_type for node in model.graph.node})
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Number of stored values: the weights, and what batch normalisation has averaged."""
+    stored = (b for name, b in network.named_buffers() if "_initializer_" in name and b.dim())
+    return sum(b.numel() for b in stored if b.is_floating_point())
 
 
 def check(network: nn.Module, shape: tuple[int, ...], classes: int, name: str) -> None:
@@ -230,7 +236,8 @@ def _check_gradient(network: nn.Module, shape: tuple[int, ...], classes: int, na
     except Exception as error:  # a graph that names its types can't be had in float64: compare more coarsely
         _reraise_if_ours(error)
         f, step, tolerance, x, weight = network, 1e-2, 0.1, x.float(), weight.float()
-    stopping = [o for o in operators(network.onnx_model) if o in STEPS]
+    used = operators(next(m.onnx_model for m in network.modules() if hasattr(m, "onnx_model")))
+    stopping = [o for o in used if o in STEPS]
     none = CakeError(
         f"No gradient flows back through {name} to its input"
         + (f"; it uses {_list(stopping)}" if stopping else "")
@@ -256,7 +263,7 @@ def _check_gradient(network: nn.Module, shape: tuple[int, ...], classes: int, na
     if wrong > len(chosen) // 4:  # one or two may sit on a kink, as those of ReLU and max-pooling
         raise CakeError(
             f"The gradients of {name} are not those of its answers ({wrong} of {len(chosen)} differ from finite "
-            f"differences). An operator was not converted well; it uses {_list(operators(network.onnx_model))}."
+            f"differences). An operator was not converted well; it uses {_list(used)}."
         )
 
 

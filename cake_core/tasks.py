@@ -150,7 +150,7 @@ class TrainTeacher(Task):
 
     def __init__(self, data_config: dict[str, Any], model: str, settings: dict[str, Any], seed: int, device: str):
         self.config = DataConfig.from_dict(data_config)
-        self.settings = teachers.recipe(self.config.name, **settings)
+        self.settings = teachers.recipe(self.config.name, model, **settings)
         self.model, self.seed, self.device = model, seed, devices.choose(device)
         self.training: TeacherTraining | None = None
         self._looked, self._accuracy = 0.0, None
