@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from .errors import CakeError
 from .evaluation import Rate
 from .teacher import Teacher, TeacherCard
 
-__all__ = ["PRESETS", "Brought", "Normalisation", "TeacherImport", "doubt", "look", "picture"]
+__all__ = ["PRESETS", "Brought", "Example", "Normalisation", "TeacherImport", "doubt", "example", "look", "report"]
 
 # What networks commonly want of pixels from 0 to 1: title, mean and standard deviation (None: said elsewhere).
 PRESETS: dict[str, tuple[str, tuple[float, ...] | None, tuple[float, ...] | None]] = {
@@ -36,7 +35,7 @@ FOR_POINTS = ("data", "unit", "custom")  # and "unit" means: coordinates as they
 # Images without examples are normalised so that noise of standard deviation 1 spreads over the range of pixels.
 MEAN, DEVIATION = 0.5, 0.25
 
-MOST_PIXELS = 50_000_000  # of a picture, before it is opened
+MOST_PIXELS = 50_000_000  # of a picture, before it is unpacked
 SLACK = 0.1  # how far above chance an accuracy has to be before nobody doubts it
 
 
@@ -126,6 +125,46 @@ class Brought:
     classes: tuple[str, ...] = ()
     shape: tuple[int, ...] = ()
 
+    @classmethod
+    def from_dict(
+        cls,
+        path: Path,
+        name: str,
+        data_config: Mapping[str, Any] | None,
+        model: str = "",
+        normalisation: Mapping[str, Any] | None = None,
+        something: Mapping[str, Any] | None = None,
+    ) -> Brought:
+        """From the plain values of a page or a command line.
+
+        Args:
+            path, name, model: as above.
+            data_config: settings of the data set; None where it is something else.
+            normalisation: "preset", and for "custom" also "mean" and "std".
+            something: "title", "classes" and "shape" of something else.
+
+        Raises:
+            CakeError: there is no such data set, or a number is none.
+        """
+        n, s = normalisation or {}, something or {}
+        try:
+            mean, std = (tuple(float(v) for v in n.get(k, ())) for k in ("mean", "std"))
+            shape = tuple(int(v) for v in s.get("shape", ()))
+        except (TypeError, ValueError):
+            raise CakeError(
+                "Mean, deviation and shape are numbers. Write them with a point, and spaces between."
+            ) from None
+        return cls(
+            path,
+            name,
+            DataConfig.from_dict(data_config) if data_config is not None else None,
+            model,
+            Normalisation(n.get("preset", "data"), mean, std),
+            s.get("title", ""),
+            tuple(str(c).strip() for c in s.get("classes", ())),
+            shape,
+        )
+
     def check(self) -> None:
         """Refuses what can't be, before the file is read.
 
@@ -184,6 +223,10 @@ class TeacherImport(Iterator[str]):
 
     def __next__(self) -> str:
         return next(self._steps)
+
+    def close(self) -> None:
+        """Cancels; nothing of it stays."""
+        self._steps.close()
 
     def _loop(self) -> Iterator[str]:
         b, name = self.brought, formats.plain(self.brought.name)
@@ -279,40 +322,68 @@ def doubt(accuracy: Rate | None, classes: int) -> str:
     )
 
 
+def report(teacher: Teacher, example: Example | None, device: torch.device) -> dict[str, Any]:
+    """What there is to say about an imported teacher, as plain values: what `teacher.inspect` sees, and
+
+    "doubt" (a sentence, or empty), "tried" (what it says about one example, or None) and "has_examples".
+    """
+    seen = teachers.inspect(teacher.card.name, device)
+    doubts = doubt(teacher.card.accuracy, len(seen["classes"]))
+    tried = None
+    if example is not None:
+        tried = {"answers": look(teacher, example.raw), "changed": example.changed, "raw": example.raw.tolist()}
+    return {**seen, "doubt": doubts, "tried": tried, "has_examples": data.info(teacher.card.data["name"]).has_examples}
+
+
 # -- one input of one's own -------------------------------------------------------------------------------------------
 
 
-def picture(path: Path, shape: tuple[int, int, int]) -> tuple[Tensor, str]:
-    """A picture as a network of such inputs would get it.
+@dataclass(frozen=True)
+class Example:
+    """One raw input: uint8 pixels (C, H, W) or two coordinates; and what was changed to make it fit."""
+
+    raw: Tensor
+    changed: str = ""
+
+
+def example(picture: Path | None, point: Sequence[float] | None, shape: tuple[int, ...]) -> Example | None:
+    """One input to try a teacher with; None where none was given.
 
     Args:
-        path: a PNG or JPEG file.
-        shape: (channels, height, width).
-
-    Returns:
-        uint8 pixels of that shape, and a sentence about what was changed (empty: nothing).
+        picture: a PNG or JPEG file, for images.
+        point: two coordinates, for points, before any normalisation.
+        shape: of one input.
 
     Raises:
-        CakeError: it is no such picture, or far too large.
+        CakeError: it is no such picture, or far too large; the coordinates are no numbers.
     """
+    if len(shape) == 3:
+        return _picture(picture, shape) if picture is not None else None
+    if point is None:
+        return None
+    if len(point) != 2 or not all(isinstance(v, int | float) and math.isfinite(v) for v in point):
+        raise CakeError("A point to try has two coordinates, both numbers.")
+    return Example(torch.tensor([float(v) for v in point]))
+
+
+def _picture(path: Path, shape: tuple[int, ...]) -> Example:
     from PIL import Image
 
     wanted = CakeError("The picture to try is no PNG or JPEG that can be read. Save it as PNG and try again.")
+    channels, height, width = shape
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("PNG", "JPEG")) as image:
-                if image.width * image.height > MOST_PIXELS:
-                    raise wanted
-                size = image.size
-                image = image.convert("L" if shape[0] == 1 else "RGB")
-                if size != (shape[2], shape[1]):
-                    image = image.resize((shape[2], shape[1]), Image.Resampling.BILINEAR)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        with Image.open(path, formats=("PNG", "JPEG")) as image:
+            size = image.size
+            if math.prod(size) > MOST_PIXELS:
+                raise CakeError(f"The picture to try has {size[0]:,} x {size[1]:,} pixels. Make it smaller.")
+            image = image.convert("L" if channels == 1 else "RGB")
+            if size != (width, height):
+                image = image.resize((width, height), Image.Resampling.BILINEAR)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise wanted from None
-    pixels = torch.tensor(list(image.tobytes()), dtype=torch.uint8).view(shape[1], shape[2], shape[0]).permute(2, 0, 1)
-    changed = f"resized from {size[0]} x {size[1]}" if size != (shape[2], shape[1]) else ""
-    return pixels.contiguous(), changed
+    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(height, width, channels)
+    changed = f"made {width} x {height} from {size[0]} x {size[1]}" if size != (width, height) else ""
+    return Example(pixels.permute(2, 0, 1).contiguous(), changed)
 
 
 def look(teacher: Teacher, raw: Tensor, most: int = 5) -> list[tuple[str, float]]:
@@ -320,12 +391,11 @@ def look(teacher: Teacher, raw: Tensor, most: int = 5) -> list[tuple[str, float]
 
     Args:
         teacher: whom to ask.
-        raw: uint8 pixels (C, H, W), or the two coordinates of a point.
+        raw: uint8 pixels (C, H, W), or two coordinates.
         most: how many classes.
     """
     dataset = data.load(teacher.card.data_config)
-    network = teacher.network.cpu()
     with torch.no_grad():
-        probabilities = network(dataset.inputs(raw[None])).softmax(dim=1)[0]
+        probabilities = teacher.network.cpu()(dataset.inputs(raw[None])).softmax(dim=1)[0]
     top = probabilities.topk(min(most, len(probabilities)))
     return [(dataset.info.classes[i], p) for p, i in zip(top.values.tolist(), top.indices.tolist(), strict=True)]

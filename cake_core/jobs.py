@@ -317,7 +317,7 @@ class JobRunner:
         """
         with self.lock:
             self._make_room(owner)
-            worker = "embedding" if kind == "embedding" else "compute"
+            worker = "aside" if kind in ASIDE else "compute"
             job = Job(secrets.token_urlsafe(18), kind, spec, owner, self, worker, ring=Ring(self.limits.ring_bytes))
             self.jobs[job.name] = job
             self._hand_over(job)
@@ -508,5 +508,7 @@ class JobRunner:
                         self.forget(job)
 
 
+# What a process of its own does: UMAP, which would hold up all others, and files of others, which may bring it down.
+ASIDE = ("embedding", "import")
 BEGUN = 0.02  # a job with less progress than this has only shown its first picture, and can show it again
 MOST_EARLY_DEATHS = 3  # of processes that never said a word: something is wrong that a new one won't mend

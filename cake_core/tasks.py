@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from . import data, devices, evaluation, figures, runs
+from . import data, devices, evaluation, figures, imports, inbox, runs
 from . import teacher as teachers
 from .comparison import MethodComparison, StudentComparison, summarise
 from .data import DataConfig
@@ -192,6 +192,60 @@ class TrainTeacher(Task):
         return {"run": run, **seen}
 
 
+class ImportTeacher(Task):
+    """Teacher: reads a file of somebody's own, checks it, judges it, and keeps it."""
+
+    kind = "import"
+    steps = 6  # about how many things it says that it does
+
+    def __init__(
+        self,
+        upload: str,
+        name: str,
+        data_config: dict[str, Any] | None,
+        model: str = "",
+        normalisation: dict[str, Any] | None = None,
+        something: dict[str, Any] | None = None,
+        picture: str = "",
+        point: Sequence[float] | None = None,
+        device: str = "auto",
+    ):
+        self._files = [upload, picture]
+        self._result: dict[str, Any] = {}
+        try:
+            brought = imports.Brought.from_dict(inbox.find(upload), name, data_config, model, normalisation, something)
+            self.device = devices.choose(device)
+            self.run = imports.TeacherImport(brought, self.device)
+            shape = brought.inputs[0]
+            # Looked at before the file is, so that a picture that can't be read costs no time.
+            self.example = imports.example(inbox.find(picture) if picture else None, point, shape)
+        except BaseException:
+            self.close()
+            raise
+        self._updates = self._loop()
+
+    def __next__(self) -> Update:
+        return next(self._updates)
+
+    def _loop(self) -> Iterator[Update]:
+        for number, note in enumerate(self.run, start=1):
+            yield Update("teacher", min(0.9, number / self.steps), note)
+        yield Update("evaluation", 1.0, "Done")
+
+    def finish(self) -> dict[str, Any]:
+        teacher, run = self.run.teacher, self.run.run
+        result = imports.report(teacher, self.example, self.device)
+        runs.write_json(runs.find(run) / "run.json", {"kind": self.kind, **result})
+        return {"run": run, **result}
+
+    def close(self) -> None:
+        if hasattr(self, "_updates"):
+            self._updates.close()
+            self.run.close()
+        for name in self._files:
+            inbox.drop(name)
+
+
 class InspectTeacher(Task):
     """Teacher: what a trained one gets right and wrong on its test data."""
 
@@ -342,5 +396,5 @@ class Compare(Task):
 
 
 TASKS: dict[str, type[Task]] = {
-    task.kind: task for task in (Distill, TrainTeacher, InspectTeacher, TrainStudents, Embed, Compare)
+    task.kind: task for task in (Distill, TrainTeacher, ImportTeacher, InspectTeacher, TrainStudents, Embed, Compare)
 }

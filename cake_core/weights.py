@@ -35,7 +35,7 @@ def read(path: Path, model: str, shape: tuple[int, ...], classes: int, name: str
     name = formats.plain(name or path.name)
     found = formats.header(path, name)
     network = models.build(model, shape, classes)
-    if misfit := _misfit(found, _layout(model, shape, classes)):
+    if misfit := _misfit(found, _layout(model, shape, classes), models.MODELS[model].title):
         raise CakeError(f"{name} {misfit} {_advice(found, model, shape, classes)}")
     try:
         tensors = load_file(path)
@@ -81,12 +81,12 @@ def _layout(model: str, shape: tuple[int, ...], classes: int) -> dict[str, tuple
     return {k: (v.is_floating_point(), tuple(v.shape)) for k, v in state.items()}
 
 
-def _misfit(found: dict[str, formats.Tensor], wanted: dict[str, tuple[bool, tuple[int, ...]]]) -> str:
+def _misfit(found: dict[str, formats.Tensor], wanted: dict[str, tuple[bool, tuple[int, ...]]], title: str = "") -> str:
     """What does not fit first, and which tensors are missing or too many; empty where all is well."""
     parts = []
     for key, (real, shape) in wanted.items():
         if key in found and found[key].shape != shape:
-            parts.append(f"`{key}` is {_size(found[key].shape)} in the file and {_size(shape)} in the architecture.")
+            parts.append(f"`{key}` is {_size(found[key].shape)} in the file and {_size(shape)} in {title}.")
             break
         if key in found and found[key].dtype not in (FLOATS if real else WHOLE):
             kinds = "float16, bfloat16, float32 or float64" if real else "whole numbers"
