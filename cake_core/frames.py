@@ -142,13 +142,13 @@ class DistillationView:
                 arrays["arrows"] = (-s.gradient.flatten(0, 1)[shown]).cpu().numpy().astype("<f4")
         else:
             arrays["images"] = self.run.dataset.pixels(x).cpu().numpy()
-        arrays["labels"] = labels.cpu().numpy().astype("u1")
+        arrays["labels"] = labels.cpu().numpy().astype("<u2")  # there may be 1,000 classes
         if s.logits is not None:
             confidence, predicted = s.logits.flatten(0, 1)[shown].softmax(dim=-1).max(dim=-1)
             self._values["hit_rate"] = (predicted == labels).float().mean().item()
             self._values["confidence"] = confidence.mean().item()
             if x.dim() > 2:
-                arrays["predicted"] = predicted.cpu().numpy().astype("u1")
+                arrays["predicted"] = predicted.cpu().numpy().astype("<u2")
                 arrays["confidence"] = (255 * confidence).cpu().numpy().astype("u1")
         if self._due("near", 0.25) or s.step == s.total:
             distance = evaluation.boundary_distance(self.run.oracle.network, x)

@@ -243,11 +243,11 @@ def shipped() -> dict[str, TeacherCard]:
 
 def shipped_for(config: DataConfig) -> TeacherCard | None:
     """The first shipped teacher of exactly this data set, if there is one."""
-    points = data.info(config.name).kind == "points"
+    drawn = data.info(config.name).drawn
     for card in shipped().values():
         theirs = card.data_config
-        # Noise, number and seed describe 2-D sets only.
-        if theirs == config or (not points and theirs.name == config.name):
+        # Noise, number and seed describe drawn sets only.
+        if theirs == config or (not drawn and theirs.name == config.name):
             return card
     return None
 

@@ -39,7 +39,7 @@ class DatasetInfo:
         load: makes the `Dataset`.
         on_disk: whether loading needs no network now.
         has_examples: whether there is anything to train and test on; without, the loaded parts have no rows.
-        drawn: whether 2-D points are drawn with the settings' noise, number and seed (or are what they are).
+        drawn: whether the settings' noise, number and seed say which points there are.
     """
 
     name: str
@@ -51,7 +51,7 @@ class DatasetInfo:
     load: Callable[[DataConfig], Dataset]
     on_disk: Callable[[], bool] = lambda: True
     has_examples: bool = True
-    drawn: bool = True
+    drawn: bool = False
 
 
 @dataclass(frozen=True)

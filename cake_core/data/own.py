@@ -131,7 +131,6 @@ def find(name: str) -> DatasetInfo | None:
         "brought by somebody who uses this app",
         _loader(place, meta),
         has_examples=meta["has_examples"],
-        drawn=False,
     )
 
 
