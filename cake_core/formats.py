@@ -17,9 +17,10 @@ from typing import Any, Literal
 
 from .errors import CakeError
 
-__all__ = ["MOST_BYTES", "Format", "Tensor", "header", "plain", "recognise", "some"]
+__all__ = ["HEAD", "MOST_BYTES", "TAIL", "Format", "Tensor", "header", "judge", "plain", "recognise", "some"]
 
 MOST_BYTES = 300 * 2**20  # as much as .streamlit/config.toml lets a browser send
+HEAD, TAIL = 512, 2**16
 MOST_HEADER = 10 * 2**20
 Format = Literal["safetensors", "onnx"]
 
@@ -64,16 +65,27 @@ def recognise(path: Path, name: str = "") -> Format:
     Raises:
         CakeError: it is too large, or neither safetensors nor ONNX; it says what it is instead, and what to do.
     """
-    name = plain(name or path.name)
     size = path.stat().st_size
+    with path.open("rb") as f:
+        head = f.read(HEAD)
+        f.seek(max(0, size - TAIL))
+        return judge(name or path.name, size, head, f.read())
+
+
+def judge(name: str, size: int, head: bytes, tail: bytes) -> Format:
+    """As `recognise`, for a file that is not on a disk.
+
+    Args:
+        name: what it was called.
+        size: in bytes.
+        head: its first `HEAD` bytes.
+        tail: its last `TAIL` bytes.
+    """
+    name = plain(name)
     if size > MOST_BYTES:
         raise CakeError(f"{name} has {size / 2**20:,.0f} MB; at most {MOST_BYTES >> 20} MB can be taken.")
     if not size:
         raise CakeError(f"{name} is empty. Save the teacher again.")
-    with path.open("rb") as f:
-        head = f.read(512)
-        f.seek(max(0, size - 2**16))
-        ends = head + f.read()
     ending = Path(name).suffix.lower()
     if _begins_as_safetensors(head):
         if ending != ".safetensors":
@@ -82,7 +94,7 @@ def recognise(path: Path, name: str = "") -> Format:
                 "it is, rename it."
             )
         return "safetensors"
-    if pickled := _pickled(head, ends):
+    if pickled := _pickled(head, head + tail):
         raise CakeError(f"{name} is {pickled}. {NEVER}")
     for beginning, what in BEGINNINGS.items():
         if head.startswith(beginning):

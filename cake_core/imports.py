@@ -228,6 +228,19 @@ class TeacherImport(Iterator[str]):
         """Cancels; nothing of it stays."""
         self._steps.close()
 
+    def keep(self, example: Example | None = None) -> dict[str, Any]:
+        """Writes down what there is to say about the teacher, once it is imported.
+
+        Args:
+            example: one input to try it with.
+
+        Returns:
+            What `report` says.
+        """
+        result = report(self.teacher, example, self.device)
+        runs.write_json(runs.find(self.run) / "run.json", {"kind": "import", **result})
+        return result
+
     def _loop(self) -> Iterator[str]:
         b, name = self.brought, formats.plain(self.brought.name)
         yield "Looking at the file"

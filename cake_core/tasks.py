@@ -19,7 +19,7 @@ from .embedding import embed
 from .errors import CakeError
 from .frames import DistillationView, encode
 from .methods import METHODS
-from .pipeline import Distillation, Experiment, Update, noise_only
+from .pipeline import Distillation, Experiment, Update, need_examples, noise_only
 from .student import StudentConfig
 from .teacher import TeacherTraining
 
@@ -107,7 +107,10 @@ class Distill(Task):
         for update in self.run:
             yield replace(update, progress=share * update.progress)
         if share < 1:
-            self.control = Distillation(noise_only(self.run.experiment), teacher=self.run.teacher, every=sys.maxsize)
+            experiment = noise_only(self.run.experiment)
+            self.control = Distillation(
+                experiment, teacher=self.run.teacher, every=sys.maxsize, judge=self.run.judge
+            )  # judged on the very same inputs
             for update in self.control:
                 yield Update("control", share + CONTROL * update.progress, "Control: a student of noise alone")
 
@@ -162,6 +165,7 @@ class TrainTeacher(Task):
     def _loop(self) -> Iterator[Update]:
         for share in data.images.download(self.config.name):
             yield Update("data", 0.1 * share, "Downloading the data")
+        need_examples(self.config, "no teacher can be trained on it. Choose another data set")
         self.dataset = data.load(self.config).to(self.device)
         self.training = TeacherTraining(self.dataset, self.config, self.model, self.settings, seed=self.seed)
         yield Update("data", 0.1, "Data loaded")
@@ -233,10 +237,7 @@ class ImportTeacher(Task):
         yield Update("evaluation", 1.0, "Done")
 
     def finish(self) -> dict[str, Any]:
-        teacher, run = self.run.teacher, self.run.run
-        result = imports.report(teacher, self.example, self.device)
-        runs.write_json(runs.find(run) / "run.json", {"kind": self.kind, **result})
-        return {"run": run, **result}
+        return {"run": self.run.run, **self.run.keep(self.example)}
 
     def close(self) -> None:
         if hasattr(self, "_updates"):
@@ -310,6 +311,9 @@ class TrainStudents(Task):
         }
 
 
+NO_MAP = "there is nothing to make a map from, which takes real inputs. Choose a run on a data set with examples"
+
+
 class Embed(Task):
     """Embeddings: a picture of feature space."""
 
@@ -318,7 +322,9 @@ class Embed(Task):
     def __init__(self, run: str, network: str, how: str, dimensions: int, seed: int = 0):
         if network not in ("teacher", "student") or how not in ("pca", "umap") or dimensions not in (2, 3):
             raise CakeError("An embedding shows teacher or student, by pca or umap, in 2 or 3 dimensions.")
-        runs.read(run)
+        experiment = runs.read(run).get("experiment", {})
+        if "data" in experiment:
+            need_examples(DataConfig.from_dict(experiment["data"]), NO_MAP)
         self.spec = (run, network, how, dimensions, seed)
         self._result: dict[str, Any] | None = None
         self._updates = self._loop()

@@ -70,7 +70,17 @@ def test_public_things_have_docstrings(name):
                     assert inspect.getdoc(getattr(thing, method)), f"{name}.{key}.{method}"
 
 
-COMMANDS = ("methods", "datasets", "models", "teachers", "train_teacher", "distill", "record", "reproduce")
+COMMANDS = (
+    "methods",
+    "datasets",
+    "models",
+    "teachers",
+    "train_teacher",
+    "import_teacher",
+    "distill",
+    "record",
+    "reproduce",
+)
 
 
 def test_all_names_exist():
