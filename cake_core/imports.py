@@ -19,7 +19,7 @@ from .errors import CakeError
 from .evaluation import Rate
 from .teacher import Teacher, TeacherCard
 
-__all__ = ["PRESETS", "Brought", "Example", "Normalisation", "TeacherImport", "doubt", "example", "look", "report"]
+__all__ = ["PRESETS", "Brought", "Example", "Normalisation", "TeacherImport", "doubt", "example", "look", "report", "used_bytes"]
 
 # What networks commonly want of pixels from 0 to 1: title, mean and standard deviation (None: said elsewhere).
 PRESETS: dict[str, tuple[str, tuple[float, ...] | None, tuple[float, ...] | None]] = {
@@ -271,6 +271,8 @@ class TeacherImport(Iterator[str]):
             self.teacher = Teacher(replace(card, name=f"run:{self.run}"), network, b.path)
             yield "Keeping it"
             self.teacher = replace(self.teacher, card=self.teacher.save(runs.find(self.run), "teacher"))
+            if made:
+                (own.folder() / made / teachers.BESIDE).write_text(self.teacher.card.name)
         except BaseException:  # cancelled, or refused: nothing of it stays
             own.delete(made)
             if self.run:
@@ -333,6 +335,11 @@ def doubt(accuracy: Rate | None, classes: int) -> str:
         f"It gets {100 * accuracy.value:.1f} % right; guessing gets {100 / classes:.1f} %. Most often the "
         "normalisation is another one, or the classes stand in another order. Check both, and import it again."
     )
+
+
+def used_bytes() -> int:
+    """What the teachers of all runs take on the disk."""
+    return sum(f.stat().st_size for f in runs.folder().glob("*/teacher.*") if f.is_file())
 
 
 def report(teacher: Teacher, example: Example | None, device: torch.device) -> dict[str, Any]:

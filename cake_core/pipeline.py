@@ -434,7 +434,7 @@ def resolve_teacher(experiment: Experiment) -> str | None:
         return None
     if not name:
         card = teachers.shipped_for(experiment.data)
-        return card.name if card else None
+        return card.name if card else teachers.imported_for(experiment.data)
     card = teachers.card(name)
     theirs, ours = card.data_config, experiment.data
     if theirs.name != ours.name:

@@ -17,17 +17,19 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from . import data, evaluation, models, onnx_network, runs, weights
-from .data import DataConfig, Dataset
+from .data import DataConfig, Dataset, own
 from .errors import CakeError
 from .evaluation import Rate
 from .training import TrainConfig, TrainStep, train
 
 __all__ = [
+    "BESIDE",
     "SHIPPED_FOLDER",
     "Teacher",
     "TeacherCard",
     "TeacherTraining",
     "card",
+    "imported_for",
     "inspect",
     "load",
     "network_of",
@@ -36,6 +38,7 @@ __all__ = [
     "shipped_for",
 ]
 
+BESIDE = "teacher"  # in the folder of a data set that has no examples: the name of the teacher it came with
 SHIPPED_FOLDER = Path(__file__).parents[1] / "assets" / "teachers"
 
 # What differs from the defaults of TrainConfig: by kind of data, by data set, by architecture (or the beginning of its
@@ -232,6 +235,16 @@ def _stem(name: str) -> Path:
     if name in shipped():
         return SHIPPED_FOLDER / name
     raise CakeError(f"There is no teacher '{name}'. Shipped are: {', '.join(shipped())}.")
+
+
+def imported_for(config: DataConfig) -> str | None:
+    """The name of the teacher that was imported together with a data set without examples, if it was."""
+    if not own.is_own(config.name):
+        return None
+    try:
+        return (own.folder() / config.name / BESIDE).read_text().strip()
+    except OSError:
+        return None
 
 
 @cache

@@ -7,7 +7,7 @@ from cake_core.errors import CakeError
 from cake_core.methods import METHODS
 from cake_core.pipeline import Experiment
 from cake_core.reproduce import fig1_settings
-from pages._ui import panels
+from pages._ui import own_data, panels
 from pages._ui.lab import begin, begun
 from pages._ui.page import open_page
 
@@ -20,7 +20,8 @@ open_page(
 CONTROLS = [m.name for m in METHODS.values() if m.control]
 left, right = st.columns([1, 2.4], gap="large")
 with left:
-    name = st.selectbox("Data set", list(data.DATASETS), format_func=lambda n: data.info(n).title, key="compare:data")
+    names = [d.name for d in own_data.sets() if d.has_examples]
+    name = st.selectbox("Data set", names, format_func=lambda n: data.info(n).title, key="compare:data")
     methods = st.pills(
         "Methods",
         [m for m in METHODS if m not in CONTROLS],
