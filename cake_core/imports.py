@@ -19,7 +19,19 @@ from .errors import CakeError
 from .evaluation import Rate
 from .teacher import Teacher, TeacherCard
 
-__all__ = ["PRESETS", "Brought", "Example", "Normalisation", "TeacherImport", "doubt", "example", "look", "report", "used_bytes"]
+__all__ = [
+    "FOR_POINTS",
+    "PRESETS",
+    "Brought",
+    "Example",
+    "Normalisation",
+    "TeacherImport",
+    "doubt",
+    "example",
+    "look",
+    "report",
+    "used_bytes",
+]
 
 # What networks commonly want of pixels from 0 to 1: title, mean and standard deviation (None: said elsewhere).
 PRESETS: dict[str, tuple[str, tuple[float, ...] | None, tuple[float, ...] | None]] = {

@@ -301,9 +301,7 @@ class Distillation(Iterator[Update]):
         if self.teacher is None and (name := resolve_teacher(self.experiment)):
             self.teacher = teachers.load(name)
         if self.teacher is None:
-            need_examples(
-                self.experiment.data, "no teacher can be trained. Choose the one that was imported for it"
-            )
+            need_examples(self.experiment.data, "no teacher can be trained. Choose the one that was imported for it")
         used = [s for s in SHARES if s != "teacher" or self.teacher is None]
         whole, before = sum(SHARES[s] for s in used), 0.0
         for stage in used:
