@@ -78,6 +78,33 @@ def datasets(arguments: argparse.Namespace) -> Rows:
     ]
 
 
+def import_data(arguments: argparse.Namespace) -> dict[str, Any]:
+    from . import data
+    from .data import arrays, folders
+
+    if arguments.name in data.DATASETS or arguments.name in data.ALIASES:
+        raise CakeError(f"There is a data set '{arguments.name}' already. Choose another name.")
+    folder = data.data_folder() / arguments.name
+    arrays.check_new(folder)  # refused before anything is read
+    conversion = folders.Conversion(arguments.side, arguments.colour, arguments.fit)
+    reading = folders.ImageReading(
+        Path(arguments.source), conversion, seed=arguments.seed, bounds=folders.Bounds.generous()
+    )
+    for _ in _shown(reading, f"reading {arguments.source}", lambda share: share):
+        pass
+    found = reading.examples
+    arrays.write(folder, found.train, found.test, found.classes)
+    return {
+        "name": arguments.name,
+        "folder": str(folder),
+        "shape": list(found.shape),
+        "classes": list(found.classes),
+        "train": len(found.train[1]),
+        "test": len(found.test[1]),
+        "notes": list(found.notes),
+    }
+
+
 def models(arguments: argparse.Namespace) -> Rows:
     from .data import info
     from .models import MODELS, build, parameter_count
@@ -235,7 +262,10 @@ def reproduce(arguments: argparse.Namespace) -> dict[str, Any]:
 
     if arguments.figure not in FIGURES:
         raise CakeError(f"'{arguments.figure}' can't be reproduced. Choose one of: {', '.join(FIGURES)}.")
-    run = FIGURES[arguments.figure](seeds=arguments.seeds, device=arguments.device)
+    more = {"rows": arguments.rows} if arguments.rows else {}
+    if more and arguments.figure == "fig1":
+        raise CakeError("Fig. 1 has no rows to choose from; leave --rows out.")
+    run = FIGURES[arguments.figure](seeds=arguments.seeds, device=arguments.device, scale=arguments.scale, **more)
     for _ in _shown(run, f"reproducing {arguments.figure}", lambda share: share):
         pass
     if arguments.out:
@@ -265,6 +295,14 @@ def _parser() -> argparse.ArgumentParser:
     command(datasets, "List the data sets.")
     command(models, "List the architectures.")
     command(teachers, "List the shipped teachers.")
+
+    sub = command(import_data, "Make a data set of images in folders, one folder for each class.")
+    sub.add_argument("--from", dest="source", required=True, help="the folder, or a zip file of it")
+    sub.add_argument("--name", required=True, help="name of the new data set: a-z, 0-9, - and _")
+    sub.add_argument("--side", type=_count(1), help="pixels a side (default: 28 for grey images, 32 for colour)")
+    sub.add_argument("--colour", default="auto", help="grey, colour or auto: grey if all images are (default auto)")
+    sub.add_argument("--fit", default="crop", help="crop: the square in the middle; stretch: all of it (default crop)")
+    sub.add_argument("--seed", type=_count(0), default=0, help="which images are set aside for testing (default 0)")
 
     sub = command(train_teacher, "Train a teacher and write its weights and card.")
     sub.add_argument("--data", required=True, help="data set")
@@ -302,8 +340,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change settings")
 
     sub = command(reproduce, "Reproduce a figure of the CAKE paper.")
-    sub.add_argument("figure", help="which: fig1")
+    sub.add_argument("figure", help="which: fig1, fig2 or fig3")
     sub.add_argument("--seeds", type=_count(1), default=5, help="how many seeds (default 5)")
+    sub.add_argument("--scale", default="", help="quick (two cores) or paper (a GPU); for fig2 and fig3")
+    sub.add_argument("--rows", nargs="+", metavar="TEACHER", help="only these teachers now; for fig2 and fig3")
     sub.add_argument("--out", help="folder to write CSV files to")
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     return parser

@@ -33,6 +33,7 @@ __all__ = [
     "inspect",
     "load",
     "network_of",
+    "read",
     "recipe",
     "shipped",
     "shipped_for",
@@ -180,7 +181,19 @@ def load(name: str) -> Teacher:
     Raises:
         CakeError: there is no such teacher, or its file was changed or cut short.
     """
-    stem = _stem(name)
+    return read(_stem(name), name)
+
+
+def read(stem: Path, name: str) -> Teacher:
+    """A teacher from its two files.
+
+    Args:
+        stem: where they lie, without their endings.
+        name: what it is called in messages.
+
+    Raises:
+        CakeError: a file was changed or cut short, or is not there.
+    """
     card = TeacherCard.read(stem.with_suffix(".json"))
     path = stem.with_suffix(f".{card.format}")
     if not path.is_file() or _sha256(path) != card.sha256:

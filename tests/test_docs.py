@@ -71,16 +71,8 @@ def test_public_things_have_docstrings(name):
 
 
 COMMANDS = (
-    "methods",
-    "datasets",
-    "models",
-    "teachers",
-    "train_teacher",
-    "import_teacher",
-    "distill",
-    "record",
+    "methods", "datasets", "models", "teachers", "import_data", "train_teacher", "import_teacher", "distill", "record",
     "reproduce",
-)
 
 
 def test_all_names_exist():

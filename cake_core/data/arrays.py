@@ -8,9 +8,11 @@ any array is; nothing is ever unpickled.
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,12 +26,13 @@ from .base import Dataset, DatasetInfo
 if TYPE_CHECKING:
     from . import DataConfig
 
-__all__ = ["describe", "discover", "is_here", "normalisation", "read"]
+__all__ = ["check_new", "describe", "discover", "is_here", "normalisation", "read", "write"]
 
 MOST_BYTES = 4 * 2**30  # of one array, unpacked
 SIDES = (4, 512)  # pixels
 MOST_CLASSES = 1000
 PARTS = ("train", "test")
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 def is_here(folder: Path) -> bool:
@@ -45,9 +48,10 @@ def discover(root: Path, known: Container[str] = ()) -> tuple[list[DatasetInfo],
         known: names that are taken; folders of these names are not looked into.
     """
     found, refused = [], {}
-    folders = sorted(p for p in root.iterdir() if p.name not in known and is_here(p)) if root.is_dir() else []
+    inside = root.iterdir() if root.is_dir() else []
+    folders = sorted(p for p in inside if p.name not in known and not p.name.startswith(".") and is_here(p))
     for folder in folders:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", folder.name):
+        if not NAME.fullmatch(folder.name):
             refused[folder.name] = f"A data set's folder has a name of a-z, 0-9, - and _; rename '{folder.name}'."
             continue
         try:
@@ -98,6 +102,44 @@ def read(folder: Path, part: str) -> tuple[Tensor, Tensor]:
     x = torch.from_numpy(_array(path, "images"))
     x = x[:, None] if x.dim() == 3 else x.permute(0, 3, 1, 2).contiguous()
     return x, torch.from_numpy(_labels(path).astype(np.int64))
+
+
+def check_new(folder: Path) -> None:
+    """Raises `CakeError` where a new set can't have this folder."""
+    if not NAME.fullmatch(folder.name):
+        raise CakeError(f"A data set has a name of a-z, 0-9, - and _; '{folder.name}' is not. Choose another one.")
+    if folder.exists():
+        raise CakeError(f"There is '{folder}' already. Choose another name, or remove it first.")
+
+
+def write(folder: Path, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], classes: Sequence[str]) -> None:
+    """Writes a set in this form, whole or not at all; the program finds it when it starts the next time.
+
+    Args:
+        folder: a new one.
+        train, test: uint8 images (N, channels, H, W) and labels (N,) from 0.
+        classes: names of the classes.
+
+    Raises:
+        CakeError: the folder's name can't be a data set's, there is one already, or it can't be written.
+    """
+    check_new(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=".import-", dir=folder.parent))
+    except OSError as error:
+        raise CakeError(f"'{folder}' can't be written ({error.strerror}). Set CAKE_DATA_DIR to a folder.") from None
+    try:
+        for name, (x, y) in zip(PARTS, (train, test), strict=True):
+            images = x.permute(0, 2, 3, 1) if x.shape[1] == 3 else x[:, 0]
+            np.savez_compressed(part / f"{name}.npz", images=images.cpu().numpy(), labels=y.cpu().numpy())
+        (part / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
+        part.chmod(0o755)
+        part.rename(folder)
+    except OSError as error:
+        raise CakeError(f"'{folder}' can't be written ({error.strerror}). Free some space and try again.") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def normalisation(x: Tensor) -> tuple[Tensor, Tensor]:

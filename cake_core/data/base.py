@@ -38,6 +38,7 @@ class DatasetInfo:
         source: where the data come from, with a reference.
         load: makes the `Dataset`.
         on_disk: whether loading needs no network now.
+        examples: how many there are to train on, where that is known before they are loaded.
         has_examples: whether there is anything to train and test on; without, the loaded parts have no rows.
         drawn: whether the settings' noise, number and seed say which points there are.
     """
@@ -50,6 +51,7 @@ class DatasetInfo:
     source: str
     load: Callable[[DataConfig], Dataset]
     on_disk: Callable[[], bool] = lambda: True
+    examples: int | None = None
     has_examples: bool = True
     drawn: bool = False
 

@@ -99,6 +99,7 @@ def create(
         "mean": wanted[0],
         "std": wanted[1],
         "has_examples": train is not None,
+        "examples": len(raw["train_y"]) if raw else 0,
     }
     name = f"own-{secrets.token_hex(8)}"
     place = folder() / name
@@ -130,6 +131,7 @@ def find(name: str) -> DatasetInfo | None:
         tuple(meta["classes"]),
         "brought by somebody who uses this app",
         _loader(place, meta),
+        examples=meta["examples"],
         has_examples=meta["has_examples"],
     )
 

@@ -85,7 +85,7 @@ def offer(screen: Screen, kind: str) -> None:
 
 def _describe(screen: Screen, name: str) -> None:
     if _known().get(name):
-        st.caption("Yours: only who has this page's address can see it.")
+        st.caption("Yours. Only those who have this page's address can see it.")
         st.button(
             "Remove from the server",
             icon=":material/delete:",
@@ -168,7 +168,7 @@ def _conversion(key: str) -> folders.Conversion:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         side = st.selectbox(
             "Size",
-            [None, *folders.SIDES],
+            [0, *folders.SIDES],
             format_func=lambda s: f"{s} x {s} pixels" if s else "Automatic",
             key=f"{key}:side",
             width=180,
@@ -192,7 +192,7 @@ def _conversion(key: str) -> folders.Conversion:
             key=f"{key}:fit",
             help="Images become squares. Crop takes the middle; stretch squeezes in the whole image.",
         )
-    return folders.Conversion(side, colour, fit)
+    return folders.Conversion(side or None, colour, fit)
 
 
 def _read(screen: Screen, file: Any, options: folders.Conversion | None, kind: str) -> Examples:
@@ -265,9 +265,8 @@ def _preview(examples: Examples, key: str) -> None:
     with right:
         if examples.kind == "points":
             x, y = (part[:POINTS_SHOWN].tolist() for part in examples.train)
-            st.plotly_chart(
-                figures.points(x, y, examples.classes), key=f"{key}:points", config={"displayModeBar": False}
-            )
+            figure = figures.points(x, y, examples.classes)
+            st.plotly_chart(figure, key=f"{key}:points", config={"displayModeBar": False})
         else:
             st.image(
                 _sheet(examples),
