@@ -73,6 +73,7 @@ def test_public_things_have_docstrings(name):
 COMMANDS = (
     "methods", "datasets", "models", "teachers", "import_data", "train_teacher", "import_teacher", "distill", "record",
     "reproduce",
+)  # fmt: skip
 
 
 def test_all_names_exist():
