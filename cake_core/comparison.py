@@ -14,7 +14,7 @@ from . import evaluation
 from .data import Dataset
 from .evaluation import Rate
 from .methods import find
-from .pipeline import Distillation, Experiment, Update, noise_only
+from .pipeline import Distillation, Experiment, Update, need_examples, noise_only
 from .student import StudentConfig, StudentTraining
 from .synthetic import Oracle, SyntheticSet
 from .teacher import Teacher
@@ -47,6 +47,7 @@ class MethodComparison(Iterator[Update]):
         seeds: int,
         settings: Mapping[str, Mapping[str, Any]] | None = None,
     ):
+        need_examples(experiment.data, "methods can't be compared on it, for nothing judges all of them alike")
         self.experiment, self.methods, self.seeds = experiment, list(methods), seeds
         self.rows: list[dict[str, Any]] = []
         shared = {k: getattr(experiment.settings, k) for k in SHARED}
@@ -141,6 +142,7 @@ class StudentComparison(Iterator[Update]):
     """
 
     def __init__(self, run: Distillation, config: StudentConfig, seeds: int = 1):
+        need_examples(run.experiment.data, "students can't be compared on it. Choose a run on a set with examples")
         self.run, self.config, self.seeds = run, config, seeds
         self.results: list[StudentResult] = []
         self.curve: dict[str, float] = {}

@@ -23,23 +23,24 @@ COLOURS = {
 
 
 def copies(outcome: dict[str, Any], control: dict[str, Any] | None) -> go.Figure:
-    """Accuracy of teacher, student and the control's student, with 95 % intervals.
+    """Accuracy of teacher, student and the control's student, with 95 % intervals; where there are no test data, the
+    agreement of both students with the teacher.
 
     Args:
         outcome, control: numbers of an experiment and of its noise-only control, as `Outcome.to_dict` gives them.
     """
-    rows = [
-        ("Teacher", "teacher_accuracy", outcome, COLOURS["teacher"]),
-        ("Student", "student_accuracy", outcome, COLOURS["cake"]),
-    ]
+    real = outcome["judged_on"] == "test"
+    value = "student_accuracy" if real else "agreement"
+    rows = [("Teacher", "teacher_accuracy", outcome, COLOURS["teacher"])] if real else []
+    rows.append(("Student", value, outcome, COLOURS["cake"]))
     if control is not None:
-        rows.append(("Student of noise only", "student_accuracy", control, COLOURS["noise"]))
+        rows.append(("Student of noise only", value, control, COLOURS["noise"]))
     return _bars(
         [label for label, *_ in rows],
         [values[name] for _, name, values, _ in rows],
         [values[f"{name}_interval"] for _, name, values, _ in rows],
         [colour for *_, colour in rows],
-        "Accuracy on real test data",
+        "Accuracy on real test data" if real else "Agreement with the teacher on fresh samples",
     )
 
 

@@ -50,6 +50,7 @@ class Limits:
         ring_bytes: frames kept of each job, for those who come later.
         max_sets_per_owner: data sets that one session may bring.
         max_upload_mb: megabytes of a file of data.
+        max_teacher_mb: megabytes of a teacher's file; never more than 300.
         max_uploads_gb: gigabytes of all that was brought and is kept.
     """
 
@@ -60,6 +61,7 @@ class Limits:
     ring_bytes: int = 6_000_000
     max_sets_per_owner: int = 5
     max_upload_mb: int = 20
+    max_teacher_mb: int = 300
     max_uploads_gb: float = 10.0
 
     @classmethod
@@ -323,7 +325,7 @@ class JobRunner:
         """
         with self.lock:
             self._make_room(owner)
-            worker = "embedding" if kind == "embedding" else "compute"
+            worker = "aside" if kind in ASIDE else "compute"
             job = Job(secrets.token_urlsafe(18), kind, spec, owner, self, worker, ring=Ring(self.limits.ring_bytes))
             self.jobs[job.name] = job
             self._hand_over(job)
@@ -514,5 +516,7 @@ class JobRunner:
                         self.forget(job)
 
 
+# What a process of its own does: UMAP, which would hold up all others, and files of others, which may bring it down.
+ASIDE = ("embedding", "import")
 BEGUN = 0.02  # a job with less progress than this has only shown its first picture, and can show it again
 MOST_EARLY_DEATHS = 3  # of processes that never said a word: something is wrong that a new one won't mend

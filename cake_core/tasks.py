@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from . import data, devices, evaluation, figures, runs
+from . import data, devices, evaluation, figures, imports, inbox, runs
 from . import teacher as teachers
 from .comparison import MethodComparison, StudentComparison, summarise
 from .data import DataConfig
@@ -21,7 +21,7 @@ from .frames import DistillationView, encode
 from .grid import Grid
 from .methods import METHODS
 from .models import MODELS
-from .pipeline import Distillation, Experiment, Update, noise_only
+from .pipeline import Distillation, Experiment, Update, need_examples, noise_only
 from .student import StudentConfig
 from .teacher import TeacherTraining
 
@@ -109,7 +109,10 @@ class Distill(Task):
         for update in self.run:
             yield replace(update, progress=share * update.progress)
         if share < 1:
-            self.control = Distillation(noise_only(self.run.experiment), teacher=self.run.teacher, every=sys.maxsize)
+            experiment = noise_only(self.run.experiment)
+            self.control = Distillation(
+                experiment, teacher=self.run.teacher, every=sys.maxsize, judge=self.run.judge
+            )  # judged on the very same inputs
             for update in self.control:
                 yield Update("control", share + CONTROL * update.progress, "Control: a student of noise alone")
 
@@ -164,6 +167,7 @@ class TrainTeacher(Task):
     def _loop(self) -> Iterator[Update]:
         for share in data.images.download(self.config.name):
             yield Update("data", 0.1 * share, "Downloading the data")
+        need_examples(self.config, "no teacher can be trained on it. Choose another data set")
         self.dataset = data.load(self.config).to(self.device)
         self.training = TeacherTraining(self.dataset, self.config, self.model, self.settings, seed=self.seed)
         yield Update("data", 0.1, "Data loaded")
@@ -192,6 +196,57 @@ class TrainTeacher(Task):
         seen = teachers.inspect(f"run:{run}", self.device)
         runs.write_json(runs.find(run) / "run.json", {"kind": self.kind, **seen})
         return {"run": run, **seen}
+
+
+class ImportTeacher(Task):
+    """Teacher: reads a file of somebody's own, checks it, judges it, and keeps it."""
+
+    kind = "import"
+    steps = 6  # about how many things it says that it does
+
+    def __init__(
+        self,
+        upload: str,
+        name: str,
+        data_config: dict[str, Any] | None,
+        model: str = "",
+        normalisation: dict[str, Any] | None = None,
+        something: dict[str, Any] | None = None,
+        picture: str = "",
+        point: Sequence[float] | None = None,
+        device: str = "auto",
+    ):
+        self._files = [upload, picture]
+        self._result: dict[str, Any] = {}
+        try:
+            brought = imports.Brought.from_dict(inbox.find(upload), name, data_config, model, normalisation, something)
+            self.device = devices.choose(device)
+            self.run = imports.TeacherImport(brought, self.device)
+            shape = brought.inputs[0]
+            # Looked at before the file is, so that a picture that can't be read costs no time.
+            self.example = imports.example(inbox.find(picture) if picture else None, point, shape)
+        except BaseException:
+            self.close()
+            raise
+        self._updates = self._loop()
+
+    def __next__(self) -> Update:
+        return next(self._updates)
+
+    def _loop(self) -> Iterator[Update]:
+        for number, note in enumerate(self.run, start=1):
+            yield Update("teacher", min(0.9, number / self.steps), note)
+        yield Update("evaluation", 1.0, "Done")
+
+    def finish(self) -> dict[str, Any]:
+        return {"run": self.run.run, **self.run.keep(self.example)}
+
+    def close(self) -> None:
+        if hasattr(self, "_updates"):
+            self._updates.close()
+            self.run.close()
+        for name in self._files:
+            inbox.drop(name)
 
 
 class InspectTeacher(Task):
@@ -258,6 +313,9 @@ class TrainStudents(Task):
         }
 
 
+NO_MAP = "there is nothing to make a map from, which takes real inputs. Choose a run on a data set with examples"
+
+
 class Embed(Task):
     """Embeddings: a picture of feature space."""
 
@@ -266,7 +324,9 @@ class Embed(Task):
     def __init__(self, run: str, network: str, how: str, dimensions: int, seed: int = 0):
         if network not in ("teacher", "student") or how not in ("pca", "umap") or dimensions not in (2, 3):
             raise CakeError("An embedding shows teacher or student, by pca or umap, in 2 or 3 dimensions.")
-        runs.read(run)
+        experiment = runs.read(run).get("experiment", {})
+        if "data" in experiment:
+            need_examples(DataConfig.from_dict(experiment["data"]), NO_MAP)
         self.spec = (run, network, how, dimensions, seed)
         self._result: dict[str, Any] | None = None
         self._updates = self._loop()
@@ -383,9 +443,19 @@ class CompareNetworks(Task):
 
 def _titles(grid: Grid) -> dict[str, str]:
     """What the teachers and students of a grid are called."""
-    return {name: MODELS[name].title if name in MODELS else teachers.card(name).short_title for name in grid.names}
+    return {name: MODELS[name].title if name in MODELS else teachers.card(name).network_title for name in grid.names}
 
 
 TASKS: dict[str, type[Task]] = {
-    task.kind: task for task in (Distill, TrainTeacher, InspectTeacher, TrainStudents, Embed, Compare, CompareNetworks)
+    task.kind: task
+    for task in (
+        Distill,
+        TrainTeacher,
+        ImportTeacher,
+        InspectTeacher,
+        TrainStudents,
+        Embed,
+        Compare,
+        CompareNetworks,
+    )
 }

@@ -71,7 +71,8 @@ def test_public_things_have_docstrings(name):
 
 
 COMMANDS = (
-    "methods", "datasets", "models", "teachers", "import_data", "train_teacher", "distill", "record", "reproduce",
+    "methods", "datasets", "models", "teachers", "import_data", "train_teacher", "import_teacher", "distill", "record",
+    "reproduce",
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from cake_core.methods import METHODS
 
 def outcome(accuracy: float) -> dict:
     rate = {"teacher_accuracy": 0.99, "student_accuracy": accuracy}
-    return rate | {f"{k}_interval": [v - 0.02, min(1, v + 0.01)] for k, v in rate.items()}
+    return {"judged_on": "test"} | rate | {f"{k}_interval": [v - 0.02, min(1, v + 0.01)] for k, v in rate.items()}
 
 
 def test_copies():
@@ -20,6 +20,15 @@ def test_copies():
     assert list(bars.error_x.array) == pytest.approx([1, 1, 1])
     assert list(bars.error_x.arrayminus) == pytest.approx([2, 2, 2])
     assert len(figures.copies(outcome(0.9), None).data[0].x) == 2
+
+
+def test_copies_without_test_data_shows_agreement():
+    values = {"judged_on": "fresh", "teacher_accuracy": None, "student_accuracy": None}
+    with_agreement = [values | {"agreement": a, "agreement_interval": [a - 0.1, a + 0.1]} for a in (0.8, 0.3)]
+    figure = figures.copies(*with_agreement)
+    assert list(figure.data[0].y) == ["Student", "Student of noise only"]
+    assert list(figure.data[0].x) == pytest.approx([80, 30])
+    assert "fresh samples" in figure.layout.xaxis.title.text
 
 
 def test_methods():

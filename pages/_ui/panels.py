@@ -11,6 +11,7 @@ import numpy as np
 import streamlit as st
 
 from cake_core import figures, models
+from cake_core.imports import PRESETS
 from cake_core.jobs import Job
 from cake_core.methods import METHODS
 from cake_core.teacher import TeacherCard
@@ -39,11 +40,17 @@ def show_outcome(job: Job, *, key: str) -> None:
     if job.state != "done" or not job.result:
         return
     outcome, control = job.result["outcome"], job.result["control"]
-    plane = outcome["plane_agreement"] is not None
+    plane, real = outcome["plane_agreement"] is not None, outcome["judged_on"] == "test"
     st.subheader("How well does it copy?", anchor=False)
     with st.grid(5 if plane else 3, min_column_width=180):
-        _rate("Student's accuracy", outcome, "student_accuracy", "On real test data that it has never seen.")
-        _rate("Agrees with teacher", outcome, "agreement", "Share of the real test data on which both agree.")
+        if real:
+            _rate("Student's accuracy", outcome, "student_accuracy", "On real test data that it has never seen.")
+            _rate("Agrees with teacher", outcome, "agreement", "Share of the real test data on which both agree.")
+        else:
+            help = "Accuracies are measured on real examples, and this data set has none here."
+            st.metric("Student's accuracy", "unknown", "no test data here", **_quiet(help))
+            help = "Share of fresh synthetic samples, which the student did not learn from, on which both agree."
+            _rate("Agrees with teacher", outcome, "agreement", help)
         _rate("Near the boundary", outcome, "near_boundary", "Share of samples within 0.1, to first order.")
         if plane:
             _rate("Agreement over plane", outcome, "plane_agreement", "Share of the plane in view.")
@@ -52,13 +59,20 @@ def show_outcome(job: Job, *, key: str) -> None:
             st.metric("Boundary covered", cover, "no sampling error", **_quiet(help))
     left, right = st.columns([3, 2], gap="large")
     left.plotly_chart(figures.copies(outcome, control), key=f"{key}:bars", config=STILL)
+    judged = (
+        f"**{outcome['n_test']:,} real test examples**"
+        if real
+        else f"**{outcome['n_judged']:,} fresh synthetic samples** of the same kind, made with another seed, for there "
+        "are no test data here; on real inputs it may agree less"
+    )
     right.markdown(
-        f"Judged on **{outcome['n_test']:,} real test examples**; whiskers are 95 % intervals. "
+        f"Judged on {judged}; whiskers are 95 % intervals. "
         f"It took {outcome['samples']:,} synthetic samples, {outcome['forward_calls']:,} answers of the teacher "
         f"and {outcome['gradient_calls']:,} gradients."
     )
     if control is not None:
-        gain = 100 * (outcome["student_accuracy"] - control["student_accuracy"])
+        value = "student_accuracy" if real else "agreement"
+        gain = 100 * (outcome[value] - control[value])
         right.markdown(
             "**The control** is a student of as many samples of pure noise, labelled by the same teacher. "
             f"Moving the samples is worth **{gain:+.1f} points** against it. One run is one seed: the page Compare "
@@ -143,14 +157,20 @@ def show_teacher(job: Job, *, key: str) -> None:
     if job.state != "done" or not job.result:
         return
     seen, classes = job.result, job.result["classes"]
-    a = seen["card"]["accuracy"]
-    st.markdown(
-        f"**{models.MODELS[seen['card']['model']].title}**, {seen['card']['parameters']:,} parameters: "
-        f"**{100 * a['value']:.1f} %** of {a['n']:,} test examples right "
-        f"(95 % interval {100 * a['low']:.1f} to {100 * a['high']:.1f} %)."
-    )
+    card, a = seen["card"], seen["card"]["accuracy"]
+    head = f"**{seen['title']}**, {card['parameters']:,} parameters: "
+    if a is None:
+        st.markdown(head + "**no test data here**, so its accuracy is not known.")
+    else:
+        st.markdown(
+            f"{head}**{100 * a['value']:.1f} %** of {a['n']:,} test examples right "
+            f"(95 % interval {100 * a['low']:.1f} to {100 * a['high']:.1f} %)."
+        )
+    if card["origin"] == "imported":
+        _show_import(seen)
     left, right = st.columns(2, gap="large")
-    left.plotly_chart(figures.confusion(seen["confusion"], classes), key=f"{key}:confusion", config=STILL)
+    if seen["confusion"] is not None:
+        left.plotly_chart(figures.confusion(seen["confusion"], classes), key=f"{key}:confusion", config=STILL)
     with right:
         if "surface" in seen:
             st.plotly_chart(figures.surface(seen["surface"], classes), key=f"{key}:surface", config=STILL)
@@ -162,6 +182,35 @@ def show_teacher(job: Job, *, key: str) -> None:
                     with st.container():
                         st.image(_enlarged(m["pixels"]), alt=text, width="stretch")
                         st.caption(text)
+
+
+def _show_import(seen: Mapping[str, Any]) -> None:
+    """Where an imported teacher comes from, what makes one doubt it, and what it says about one example."""
+    card = seen["card"]
+    how = PRESETS[card["normalisation"]["preset"]][0]
+    st.caption(
+        f"Imported from `{card['file']}` ({'ONNX' if card['format'] == 'onnx' else card['format']}), SHA-256 "
+        f"`{card['sha256'][:12]}…`. Normalisation of its inputs: {how[0].lower() + how[1:]}."
+    )
+    if seen["doubt"]:
+        st.warning(seen["doubt"], icon=":material/help:")
+    if not (tried := seen["tried"]):
+        return
+    (top, share), *others = tried["answers"]
+    picture = isinstance(tried["raw"][0], list)
+    if picture:
+        what = "your picture" + (f" ({tried['changed']} pixels)" if tried["changed"] else "")
+    else:
+        what = "the point " + ", ".join(f"{v:g}" for v in tried["raw"])
+    also = ", ".join(f"{name} ({100 * p:.1f} %)" for name, p in others[:2] if p >= 0.0005)
+    left, right = st.columns([1, 5], vertical_alignment="center")
+    if picture:
+        left.image(_enlarged(tried["raw"]), alt=f"the picture, as the teacher gets it; it says {top}", width=96)
+    (right if picture else st).markdown(
+        f"It takes {what} for **{top}** ({100 * share:.1f} %)"
+        + (f", else {also}." if also else ".")
+        + " If that is wrong, look at the normalisation and the order of the classes."
+    )
 
 
 def _enlarged(pixels: list[Any]) -> np.ndarray:
