@@ -202,7 +202,7 @@ class DistillationView:
         data, network = self.run.dataset, self.run.oracle.network
         group = self.run.synthesis.method.groups(self.run.synthesis.problem)[1]
         header |= {"sheet": len(shown), "in_flight": in_flight, "each": each, "group": group}
-        header["contrast"] = s.weights.get("contrast", 0) > 0
+        header |= {"contrast": s.weights.get("contrast", 0) > 0, "gradients": s.gradient is not None}
         ids = shown.tolist()
         chosen = None if self.sample is None else self.sample % in_flight
         if chosen is not None:

@@ -132,6 +132,7 @@ const element = (tag, properties = {}, ...children) => {
 };
 const css = (node, name) => getComputedStyle(node).getPropertyValue(name).trim();
 const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+const tone = (hex, theme) => `rgb(${rgb(hex).map((v) => Math.round(theme.dark ? v + (255 - v) * 0.3 : v))})`;
 const percent = (v) => `${(100 * v).toFixed(1)} %`;
 const compact = (v) => (v >= 1e6 ? `${(v / 1e6).toFixed(1)} M` : v >= 1e4 ? `${(v / 1e3).toFixed(0)} k` : String(v));
 const short = (v) => (v === 0 ? "0" : Math.abs(v) >= 1e4 || Math.abs(v) < 1e-3 ? v.toExponential(1) : String(+v.toPrecision(3)));
@@ -396,7 +397,7 @@ class Sheet {
       event.preventDefault();
       event.stopPropagation(); // elsewhere the right arrow is one step
       const at = this.ids.indexOf(this.chosen), next = at < 0 ? 0 : at + by;
-      if (next >= 0 && next < this.count) this.choose(this.ids[next]);
+      if (next >= 0 && next < this.count) this.choose((this.chosen = this.ids[next])); // the next key may come before a picture
     };
   }
   draw(a, b, u, theme) {
@@ -484,11 +485,13 @@ class Detail {
       ),
       part("The teacher's probabilities now, and as they changed", element("div", { className: "sees" }, this.bars, element("div", {}, this.chances))),
       part("Distance to the boundary", this.far, element("div", {}, this.distance)),
-      element("section", {}, this.together, this.partners),
-      part("How it came to be", this.strip),
       films("This one", film),
     );
-    root.append(this.root);
+    this.more = element("figure", { className: "pane more" }, element("section", {}, this.together, this.partners), part("How it came to be", this.strip));
+    root.append(this.root, this.more);
+  }
+  hide(hidden) {
+    this.root.hidden = this.more.hidden = hidden;
   }
   draw(frames, i, frame, chosen, theme) {
     const now = performance.now(), width = this.root.clientWidth;
@@ -499,6 +502,7 @@ class Detail {
     const row = Math.floor(chosen / frame.each), n = frame.ids.indexOf(chosen);
     write(this.name, `Sample ${(chosen % frame.each) + 1} of mini-batch ${frame.batches[0] + row + 1}`);
     this.root.classList.toggle("unknown", n < 0);
+    this.more.classList.toggle("unknown", n < 0);
     if (n < 0) return write(this.words, "Nothing is known of it at this moment: it is not on the sheet, and it was chosen later.");
     this.painter.one(this.large, frame, n);
     this.drawGradient(frame);
@@ -528,18 +532,19 @@ class Detail {
     // All classes, or where there are many, the likeliest and the one it was told.
     let shown = classes.map((_, c) => c);
     if (shown.length > BARS) shown = [told, ...shown.filter((c) => c !== told).sort((a, b) => this.chance(frame, n, b) - this.chance(frame, n, a)).slice(0, BARS - 1)].sort((a, b) => a - b);
+    this.bars.style.setProperty("--name", `${3 + Math.max(...shown.map((c) => classes[c].length))}ch`);
     while (this.bars.childElementCount < shown.length) this.bars.append(element("div", {}, element("i"), element("span"), element("div", {}, element("b")), element("output")));
     shown.forEach((c, k) => {
       const bar = this.bars.children[k], p = this.chance(frame, n, c), [swatch, name, , value] = bar.children;
       bar.classList.toggle("told", c === told);
-      swatch.style.background = bar.querySelector("b").style.background = COLOURS[c % COLOURS.length];
+      swatch.style.background = bar.querySelector("b").style.background = tone(COLOURS[c % COLOURS.length], this.theme);
       bar.querySelector("b").style.width = `${100 * p}%`;
       write(name, c === told ? `▸ ${classes[c]}` : classes[c]);
       bar.title = classes[c];
       write(value, `${Math.round(100 * p)} %`);
     });
     const known = past.filter(([f]) => f.probabilities);
-    const lines = shown.map((c) => ({ colour: COLOURS[c % COLOURS.length], width: c === told ? 3 : 1.25, y: known.map(([f, k]) => this.chance(f, k, c)), label: c === told || c === seen ? classes[c] : "" }));
+    const lines = shown.map((c) => ({ colour: tone(COLOURS[c % COLOURS.length], this.theme), width: c === told ? 3 : 1.25, y: known.map(([f, k]) => this.chance(f, k, c)), label: c === told || c === seen ? classes[c] : "" }));
     lines.sort((a, b) => a.width - b.width);
     this.plot(this.chances, 190, known.map(([f]) => f.step), lines, frame.step, { high: 1, ticks: [[0, "0"], [0.5, "50 %"], [1, "100 %"]] });
     describe(this.chances, `Probabilities over the steps; ${classes[told]}, which it was told, is now at ${Math.round(100 * this.chance(frame, n, told))} percent`);
@@ -549,7 +554,7 @@ class Detail {
     const say = (v) => (Number.isNaN(v) ? "not known at this moment" : v === Infinity ? "no boundary in sight" : short(v));
     write(this.far, `${say(value)}${value <= near ? ", which counts as near" : ""} (to first order; inputs have standard deviation 1, and below ${near} is near).`);
     const y = known.map(([f, k]) => f.distance[k]), high = Math.max(2 * near, ...y) * 1.05;
-    const line = { colour: COLOURS[0], width: 2, y };
+    const line = { colour: tone(COLOURS[0], this.theme), width: 2, y };
     this.plot(this.distance, 84, known.map(([f]) => f.step), [line], frame.step, { high, ticks: [[0, "0"], [near, String(near)], [high / 1.05, short(high / 1.05)]], dashed: near });
     describe(this.distance, `Distance to the boundary over the steps, now ${say(value)}`);
   }
@@ -894,9 +899,10 @@ class LiveView {
 
   addFrame(frame) {
     const before = this.history.add(frame, this.status.state === "running");
+    if (before === undefined) return this.history.frames.length === 1 && this.showStatus(); // now there is something to play
     if (before <= this.position) this.position++; // what is looked at stays
-    if (before !== undefined) this.redraw = true;
-    if (this.history.frames.length === 1) this.showStatus(); // now there is something to play
+    if (this.held) this.position = this.history.end; // paused: details are of the newest moment
+    this.redraw = true;
   }
 
   async setScene(scene) {
@@ -1039,7 +1045,7 @@ class LiveView {
   }
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || !this.root.isConnected) return;
-    if (event.target.closest?.("input:not([type=range]), textarea, select, [contenteditable], [role=dialog]")) return;
+    if (event.target.closest?.("input:not([type=range], [type=radio]), textarea, select, [contenteditable], [role=dialog]")) return;
     const actions = { " ": () => this.toggle(), ArrowRight: () => this.stepOnce(), r: () => this.reset(), "?": () => this.toggleHelp(), Escape: () => this.close() };
     const action = actions[event.key];
     if (!action || (event.target.closest?.("input, button, a, summary") && !["r", "?", "Escape"].includes(event.key))) return;
@@ -1348,7 +1354,7 @@ class LiveView {
     const changed = this.sheet.draw(frame, at === i && next?.images ? next : frame, at === i && !this.reduced ? u : 0, this.theme);
     const chosen = this.sample === null ? null : this.sample % frame.in_flight;
     if (chosen !== null) this.detail.draw(this.history.frames, at, frame, chosen, this.theme);
-    this.detail.root.hidden = chosen === null;
+    this.detail.hide(chosen === null);
     this.sheet.mark(chosen, chosen === null ? [] : this.detail.group(frame));
     if (!changed) return;
     window.cakeLive?.painted?.(frame.step + u, frame.version);
