@@ -119,6 +119,78 @@ def methods(summary: Sequence[dict[str, Any]], value: str) -> go.Figure:
     return figure
 
 
+PATTERN = {"shape": "/", "fgopacity": 0.5, "size": 6}
+STUDENT_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8B7500", "#7A5195")
+
+
+def grid(summary: Sequence[dict[str, Any]], titles: dict[str, str]) -> go.Figure:
+    """Teachers with all of their students: one group of bars for each teacher, which stands hatched in front of it.
+
+    Whiskers are one standard deviation over seeds; a grey line on a bar is the student of noise alone.
+
+    Args:
+        summary: rows of `Grid.summary`, numbers or their text: teacher, student, method, seeds, teacher_accuracy_mean,
+            student_accuracy_mean and _std.
+        titles: what a teacher (its name or architecture) and a student are called.
+    """
+    teachers = list(dict.fromkeys(r["teacher"] for r in summary))
+    students = list(dict.fromkeys(r["student"] for r in summary))
+    cells = {(r["teacher"], r["student"], r["method"] == "noise"): r for r in summary}
+    groups = [f"taught by {titles[t]}" for t in teachers]
+    own = [float(next(r for r in summary if r["teacher"] == t)["teacher_accuracy_mean"]) for t in teachers]
+    figure = go.Figure(
+        go.Bar(
+            x=groups,
+            y=[100 * v for v in own],
+            name="the teacher itself",
+            marker={"color": COLOURS["noise"], "pattern": PATTERN},
+            hovertemplate="%{x}<br>itself %{y:.1f} %<extra></extra>",
+            offsetgroup="teacher",
+        )
+    )
+    for number, student in enumerate(students):
+        rows = [cells.get((t, student, False)) for t in teachers]
+        controls = [cells.get((t, student, True)) for t in teachers]
+        name = titles[student]
+        figure.add_trace(
+            go.Bar(
+                x=groups,
+                y=[100 * float(r["student_accuracy_mean"]) if r else None for r in rows],
+                error_y={
+                    "type": "data",
+                    "array": [100 * float(r["student_accuracy_std"]) if r else None for r in rows],
+                    "thickness": 1,
+                },
+                name=f"{name} student",
+                marker_color=STUDENT_COLOURS[number % len(STUDENT_COLOURS)],
+                customdata=[r["seeds"] if r else None for r in rows],
+                hovertemplate=f"%{{x}}<br>{name} %{{y:.1f}} %, %{{customdata}} seeds<extra></extra>",
+                offsetgroup=student,
+            )
+        )
+        figure.add_trace(
+            go.Bar(
+                x=groups,
+                y=[100 * float(r["student_accuracy_mean"]) if r else None for r in controls],
+                marker={"color": "rgba(0,0,0,0)", "line": {"color": COLOURS["noise"], "width": 2}},
+                name="a student of noise alone",
+                legendgroup="noise",
+                showlegend=number == 0,
+                hovertemplate=f"%{{x}}<br>{name} on noise alone %{{y:.1f}} %<extra></extra>",
+                offsetgroup=student,
+            )
+        )
+    figure.update_layout(
+        height=420,
+        margin={"l": 50, "r": 10, "t": 10, "b": 40},
+        yaxis={"range": [0, 102], "ticksuffix": " %", "title": METRICS["student_accuracy"]},
+        legend={"orientation": "h", "y": -0.15},
+        barmode="group",
+        bargap=0.15,
+    )
+    return figure
+
+
 def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> go.Figure:
     """A confusion matrix: rows are true classes, columns answers; colour by share of the row, numbers are counts."""
     shares = [[count / sum(row) if count else None for count in row] for row in matrix]

@@ -18,7 +18,9 @@ from .data import DataConfig
 from .embedding import embed
 from .errors import CakeError
 from .frames import DistillationView, encode
+from .grid import Grid
 from .methods import METHODS
+from .models import MODELS
 from .pipeline import Distillation, Experiment, Update, noise_only
 from .student import StudentConfig
 from .teacher import TeacherTraining
@@ -156,7 +158,7 @@ class TrainTeacher(Task):
 
     def __init__(self, data_config: dict[str, Any], model: str, settings: dict[str, Any], seed: int, device: str):
         self.config = DataConfig.from_dict(data_config)
-        self.settings = teachers.recipe(self.config.name, **settings)
+        self.settings = teachers.recipe(self.config.name, model, **settings)
         self.model, self.seed, self.device = model, seed, devices.choose(device)
         self.training: TeacherTraining | None = None
         self._looked, self._accuracy = 0.0, None
@@ -347,6 +349,49 @@ class Compare(Task):
         return {"run": run, **result}
 
 
+class CompareNetworks(Task):
+    """Compare: every teacher with every student. Cells that were computed before are taken from the store."""
+
+    kind = "grid"
+
+    def __init__(
+        self,
+        experiment: dict[str, Any],
+        teachers: Sequence[str],
+        students: Sequence[str],
+        seeds: int,
+        student: dict[str, Any] | None = None,
+    ):
+        if not teachers or not students:
+            raise CakeError("A comparison needs at least one teacher and one student. Choose some.")
+        self.grid = Grid(Experiment.from_dict(experiment), teachers, students, seeds, student=student)
+
+    def __next__(self) -> Update:
+        return next(self.grid)
+
+    def close(self) -> None:
+        self.grid.close()
+
+    def scene(self) -> bytes:
+        return encode({"type": "scene", "kind": "figure"})
+
+    def frame(self, update: Update, version: int, last: bool) -> bytes | None:
+        rows = self.grid.rows
+        figure = json.loads(figures.grid(self.grid.summary(), _titles(self.grid)).to_json()) if rows else None
+        return self.message(update, len(rows), self.grid.cells, {}, figure=figure)
+
+    def finish(self) -> dict[str, Any]:
+        result = {"rows": self.grid.rows, "summary": self.grid.summary(), "titles": _titles(self.grid)}
+        run = runs.create()
+        runs.write_json(runs.find(run) / "run.json", {"kind": self.kind, **result})
+        return {"run": run, **result}
+
+
+def _titles(grid: Grid) -> dict[str, str]:
+    """What the teachers and students of a grid are called."""
+    return {name: MODELS[name].title if name in MODELS else teachers.card(name).short_title for name in grid.names}
+
+
 TASKS: dict[str, type[Task]] = {
-    task.kind: task for task in (Distill, TrainTeacher, InspectTeacher, TrainStudents, Embed, Compare)
+    task.kind: task for task in (Distill, TrainTeacher, InspectTeacher, TrainStudents, Embed, Compare, CompareNetworks)
 }

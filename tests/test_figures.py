@@ -78,3 +78,26 @@ def test_students():
     figure = figures.students(rows, {"value": 0.97, "low": 0.95, "high": 0.98}, {"samples": "Samples"})
     assert figure.data[0].x[0] == pytest.approx(90)
     assert figure.layout.shapes[0].x0 == pytest.approx(97)
+
+
+def test_a_grid_has_the_teacher_its_students_and_their_controls():
+    def row(teacher, student, method, accuracy):
+        numbers = {"teacher_accuracy_mean": 0.99, "student_accuracy_mean": accuracy, "student_accuracy_std": 0.02}
+        return {"teacher": teacher, "student": student, "method": method, "seeds": 3, **numbers}
+
+    rows = [
+        row("a", "x", "cake", 0.9), row("a", "y", "cake", 0.8), row("a", "x", "noise", 0.3),
+        row("b", "x", "cake", 0.7),
+    ]  # fmt: skip
+    figure = figures.grid(rows, {"a": "A", "b": "B", "x": "X", "y": "Y"})
+    bars = {trace.name: trace for trace in figure.data if trace.showlegend is not False}
+    assert list(bars["X student"].y) == [90, 70]
+    assert list(bars["X student"].error_y.array) == [2, 2]
+    assert list(bars["Y student"].y) == [80, None]
+    assert list(bars["the teacher itself"].y) == [99, 99]
+    assert bars["the teacher itself"].marker.pattern.shape == "/"
+    assert list(bars["a student of noise alone"].y) == [30, None]
+    assert list(bars["X student"].x) == ["taught by A", "taught by B"]
+    # As text, too: that is how a CSV file holds them.
+    same = figures.grid([{k: str(v) for k, v in r.items()} for r in rows], {"a": "A", "b": "B", "x": "X", "y": "Y"})
+    assert list(same.data[1].y) == [90, 70]

@@ -206,6 +206,35 @@ def test_compare_shows_controls_and_several_seeds():
     assert " ± " in table["accuracy"][0]
 
 
+def test_compare_shows_who_can_copy_whom():
+    app = open_page("compare")
+    app.selectbox(key="grid:data").select("digits").run()
+    app.multiselect(key="grid:students:digits").set_value(["lenet5-half", "vit3"]).run()
+    app.slider(key="grid:seeds:digits").set_value(1).run()
+    app.number_input(key="grid:batches:digits").set_value(1).run()
+    app.number_input(key="grid:updates:digits").set_value(5).run()
+    app.button(key="grid:begin").click().run()
+    job = runner().find(app.session_state["grid:job"])
+    assert job.spec["teachers"] == ["digits/lenet5"]
+    wait(app, job.name)
+    table = app.dataframe[0].value
+    assert list(table["student"]) == ["LeNet-5-Half", "ViT-3"]
+    assert set(table["teacher"]) == {"LeNet-5"}
+    assert "on noise alone, %" in table
+
+
+def test_compare_wants_a_teacher_and_a_student():
+    app = open_page("compare")
+    app.multiselect(key="grid:teachers:moons").set_value([]).run()
+    app.button(key="grid:begin").click().run()
+    job = runner().find(app.session_state["grid:job"])
+    end = time.monotonic() + 20
+    while job.state != "failed":
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert job.message == "A comparison needs at least one teacher and one student. Choose some."
+
+
 def test_too_many_jobs_is_a_sentence(monkeypatch):
     from cake_core.jobs import Limits
 

@@ -93,6 +93,19 @@ def test_compare():
     assert runs.read(result["run"])["rows"] == result["rows"]
 
 
+def test_compare_networks(monkeypatch, tmp_path):
+    monkeypatch.setattr(runs, "folder", lambda: tmp_path)
+    experiment = Experiment.from_query(QUICK).to_dict()
+    spec = {"teachers": ["moons/mlp"], "students": ["mlp"], "seeds": 2, "student": {"updates": 20}}
+    result, frames = drive("grid", experiment=experiment, **spec)
+    assert [(r["method"], r["seeds"]) for r in result["summary"]] == [("cake", 2), ("noise", 1)]
+    assert result["titles"] == {"moons/mlp": "MLP", "mlp": "MLP"}
+    figure = frames[-1]["figure"]
+    assert figure["data"][0]["x"] == ["taught by MLP"]
+    assert frames[-1]["step"] == frames[-1]["total"] == 3
+    assert runs.read(result["run"])["rows"] == result["rows"]
+
+
 def test_what_cannot_change_says_so(finished):
     task = TASKS["students"](run=finished, student={"model": "mlp"}, seeds=1)
     with pytest.raises(CakeError, match="can't change while it runs"):

@@ -19,6 +19,8 @@ __all__ = [
     "show_comparison",
     "show_embedding",
     "show_figure_one",
+    "show_figure_three",
+    "show_grid",
     "show_outcome",
     "show_students",
     "show_teacher",
@@ -253,6 +255,65 @@ def show_comparison(job: Job, *, key: str) -> None:
         icon=":material/download:",
         key=f"{key}:csv",
     )
+
+
+def show_grid(job: Job, *, key: str) -> None:
+    """The table of a finished grid of teachers and students; its chart stands in the live view."""
+    if job.state != "done" or not job.result:
+        return
+    titles = job.result["titles"]
+    noise = {(r["teacher"], r["student"]): r for r in job.result["summary"] if r["method"] == "noise"}
+    rows = [r for r in job.result["summary"] if r["method"] != "noise"]
+    st.dataframe(
+        [
+            {
+                "teacher": titles[r["teacher"]],
+                "student": titles[r["student"]],
+                "teacher's accuracy, %": f"{100 * r['teacher_accuracy_mean']:.1f}",
+                "student's accuracy, %": _spread(r, "student_accuracy"),
+                "agreement, %": _spread(r, "agreement"),
+                "on noise alone, %": _spread(noise[r["teacher"], r["student"]], "student_accuracy"),
+                "seconds": f"{r['seconds_student_mean']:.0f}",
+            }
+            for r in rows
+        ],
+        hide_index=True,
+    )
+    st.caption(
+        f"Mean ± standard deviation over {rows[0]['seeds']} seeds, on {rows[0]['n_test']:,} real test examples; "
+        f"{rows[0]['samples']:,} synthetic samples for each teacher and seed. The noise-only control has one seed."
+    )
+    st.download_button(
+        "Download all runs as CSV",
+        _csv(job.result["rows"]),
+        "grid.csv",
+        "text/csv",
+        icon=":material/download:",
+        key=f"{key}:csv",
+    )
+
+
+def show_figure_three() -> None:
+    """The paper's Fig. 3 in numbers: who can copy whom."""
+    path = RESULTS / "fig3_quick.csv"
+    if not path.is_file():
+        return
+    with st.expander("Who can copy whom? (the paper's Fig. 3 in numbers)", icon=":material/query_stats:"):
+        rows = _read(path)
+        titles = {r[k]: models.MODELS[r[k].split("/")[-1]].title for r in rows for k in ("teacher", "student")}
+        pairs = [r for r in rows if r["method"] != "noise"]
+        st.markdown(
+            "MNIST, four types of network with about 100,000 parameters each: every teacher with every student, "
+            f"{int(pairs[0]['samples']):,} synthetic samples, mean and standard deviation over {pairs[0]['seeds']} "
+            f"seeds on {int(pairs[0]['n_test']):,} test images. The grey line is a student of noise alone."
+        )
+        st.plotly_chart(figures.grid(rows, titles), key="fig3:bars", config=STILL)
+        st.caption(
+            "The paper prints no numbers for this figure. It says: MLP teachers teach all types well, ResNet teachers "
+            "teach others poorly, equal types work well, a ViT student does well only under a ViT teacher, and ResNet "
+            "is the safest student. Here the budget is far smaller: see benchmarks/README.md. Made by "
+            "`python -m cake_core reproduce fig3 --scale quick --seeds 3 --out benchmarks/results`."
+        )
 
 
 def _spread(row: Mapping[str, Any], name: str) -> str:
