@@ -261,7 +261,7 @@ def test_details_of_a_sample_change_while_it_runs_and_follow_the_choice_when_it_
     live.until(lambda: "Norm" in live.page.inner_text(".cake-live .pair .hint"))
     before = live.page.evaluate(SHOWN)
     step = live.step
-    live.until(lambda: live.step > step + 30)
+    live.until(lambda: live.step > step + 10)
     live.page.wait_for_timeout(300)
     after = live.page.evaluate(SHOWN)
     for what in ("far", "slope", "chances", "distance", "large", "gradient", "partners", "strip"):
@@ -293,7 +293,7 @@ def test_details_of_a_sample_change_while_it_runs_and_follow_the_choice_when_it_
 def test_both_views_of_pixels_also_in_the_past(server, live):
     live.open(f"{server.url}/{IMAGES}")
     live.click("play")
-    live.until(lambda: live.step > 20)
+    live.until(lambda: live.step > 10)
     live.click("play")
     live.until(lambda: live.state == "paused")
     darkest = (
@@ -341,7 +341,7 @@ def test_keys_choose_and_close(server, live):
 def test_films_are_downloaded(server, live, kind, tmp_path):
     live.open(f"{server.url}/{IMAGES}")
     live.click("play")
-    live.until(lambda: live.step > 30)
+    live.until(lambda: live.step > 10)
     for pane, name in ((".all", f"samples.{kind}"), (".one", f"sample-1.{kind}")):
         with live.page.expect_download() as waiting:
             live.page.click(f".cake-live {pane} .films .{kind}")
@@ -355,7 +355,7 @@ def test_films_are_downloaded(server, live, kind, tmp_path):
             with av.open(path) as file:
                 pictures = list(file.decode(video=0))
             count, width, height = len(pictures), pictures[0].width, pictures[0].height
-        assert count > 10
+        assert count > 6
         assert 250 < width < 500 and width < height < 560
         assert path.stat().st_size < 3_000_000
     assert live.state == "running"  # it went on meanwhile
