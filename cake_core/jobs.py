@@ -124,6 +124,7 @@ class Job:
         message: why it failed.
         progress, stage, note, seconds_left: where it is.
         version: counts the edits of its settings.
+        wishes: what somebody wants to see in its frames.
         result: what it delivered.
     """
 
@@ -141,6 +142,7 @@ class Job:
     seconds_left: float | None = None
     version: int = 0
     rate: float | None = None
+    wishes: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] | None = None
     scene: bytes | None = field(default=None, repr=False)
     ring: Ring = field(default=None, repr=False)
@@ -192,6 +194,7 @@ class Job:
 
     def look(self, **wishes: Any) -> None:
         """What somebody wants to see in the frames."""
+        self.wishes = wishes
         self.runner.command(self, "look", wishes=wishes)
 
     # -- what it shows ------------------------------------------------------------------------------------------
@@ -431,6 +434,8 @@ class JobRunner:
         worker.send(op="submit", job=job.name, kind=job.kind, spec=job.spec)
         if job.rate is not None:
             worker.send(op="rate", job=job.name, rate=job.rate)
+        if job.wishes:
+            worker.send(op="look", job=job.name, wishes=job.wishes)
 
     def _make_room(self, owner: str) -> None:
         """Drops the oldest job of an owner that does not run, where the owner has as many as are allowed."""
@@ -455,6 +460,8 @@ class JobRunner:
                 self._publish(job, content)
             elif kind == b"F":
                 job.ring.add(content)
+                self._publish(job, content)
+            elif kind == b"A":  # a frame once more, with details that somebody asked for: nothing to keep
                 self._publish(job, content)
             else:
                 self._event(job, json.loads(content))

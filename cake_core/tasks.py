@@ -58,8 +58,11 @@ class Task(ABC, Iterator[Update]):
         """Whether there is something to see. Until then a job gets turns though nobody has pressed Play."""
         return True
 
-    def look(self, arrows: bool) -> None:
-        """What somebody wants to see in the frames."""
+    def look(self, arrows: bool = False, sample: int | None = None) -> None:
+        """What somebody wants to see in the frames: gradients of points, details of one image (by its place)."""
+
+    def again(self) -> bytes | None:
+        """The latest frame once more, with what somebody now wants to see; None where that changes nothing."""
 
     def scene(self) -> bytes | None:
         """What the live view needs to be told once; None until it is known."""
@@ -127,8 +130,11 @@ class Distill(Task):
         # A teacher for points is trained in a second; one for images is not trained before somebody asks for it.
         return update.snapshot is not None or (update.stage == "teacher" and self.run.dataset.info.kind == "images")
 
-    def look(self, arrows: bool) -> None:
-        self.view.arrows = arrows
+    def look(self, arrows: bool = False, sample: int | None = None) -> None:
+        self.view.arrows, self.view.sample = arrows, sample
+
+    def again(self) -> bytes | None:
+        return self.view.again()
 
     def scene(self) -> bytes | None:
         return self.view.scene()
