@@ -6,7 +6,7 @@ editing while it runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from . import devices
 from .errors import CakeError
+from .history import History, Recorder
 from .methods import Method, MethodConfig, find
 from .rng import Streams
 from .synthetic import Oracle, Problem, Snapshot, SyntheticSet
@@ -77,13 +78,25 @@ class Synthesis(Iterator[Snapshot]):
         method: what makes the samples.
         problem: what is asked of it.
         seed, in_flight, every: see `synthesize`.
+        keep_history: whether to keep some samples at some moments; when it is exhausted, `history` holds them.
     """
 
-    def __init__(self, method: Method, problem: Problem, *, seed: int = 0, in_flight: int = 0, every: int = 1):
+    def __init__(
+        self,
+        method: Method,
+        problem: Problem,
+        *,
+        seed: int = 0,
+        in_flight: int = 0,
+        every: int = 1,
+        keep_history: bool = False,
+    ):
         self.method, self.problem, self.seed, self.every = method, problem, seed, every
         batches = method.config.batches
         self.in_flight = batches if method.whole else min(in_flight or self._suitable(), batches)
         self.result: SyntheticSet | None = None
+        self.history: History | None = None
+        self._recorder = Recorder(method.steps, batches, problem.shape) if keep_history else None
         self._run = self._loop()
 
     def __next__(self) -> Snapshot:
@@ -127,14 +140,21 @@ class Synthesis(Iterator[Snapshot]):
             batches = range(problem.batches)[first : first + self.in_flight]
             rng = Streams(self.seed, batches, problem.device)
             state = method.init(problem, rng)
+            self._record(0, state, batches)
             yield self._snapshot(state, rng, done, {})
             for t in range(1, steps + 1):
                 losses = method.step(state, rng)
                 done += 1
+                self._record(t, state, batches)
                 if t % self.every == 0 or t == steps:
                     yield self._snapshot(state, rng, done, losses)
             parts.append(self._finished(state, rng))
         self.result = SyntheticSet.join(parts, self._provenance())
+        self.history = self._recorder.history() if self._recorder else None
+
+    def _record(self, step: int, state: Any, batches: Sequence[int]) -> None:
+        if self._recorder and self._recorder.wants(step):
+            self._recorder.add(step, self.method.positions(state), batches)
 
     def _snapshot(self, state: Any, rng: Streams, done: int, losses: dict[str, Tensor]) -> Snapshot:
         x = self.method.positions(state).detach()

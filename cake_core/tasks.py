@@ -91,7 +91,7 @@ class Distill(Task):
     kind = "distill"
 
     def __init__(self, experiment: dict[str, Any], every: int = 1):
-        self.run = Distillation(Experiment.from_dict(experiment), every=every)
+        self.run = Distillation(Experiment.from_dict(experiment), every=every, keep_history=True)
         self.control: Distillation | None = None
         self.view = DistillationView(self.run)
         if data.info(self.run.experiment.data.name).kind == "points":
