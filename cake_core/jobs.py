@@ -317,7 +317,8 @@ class JobRunner:
         """
         with self.lock:
             self._make_room(owner)
-            worker = "embedding" if kind == "embedding" else "compute"
+            # UMAP takes seconds in one piece, so it gets a process where nothing else waits for it.
+            worker = {"embedding": spec.get("how", "")}.get(kind, "compute")
             job = Job(secrets.token_urlsafe(18), kind, spec, owner, self, worker, ring=Ring(self.limits.ring_bytes))
             self.jobs[job.name] = job
             self._hand_over(job)

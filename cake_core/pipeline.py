@@ -209,8 +209,8 @@ class Distillation(Iterator[Update]):
         keep_history: whether to keep some samples at some moments of their way, and to store them with the run.
 
     Attributes:
-        dataset, teacher, oracle, samples, history, student, outcome: each is there as soon as its stage is done; `oracle`
-            (the teacher as the method sees it) and `student` from the beginning of theirs.
+        dataset, teacher, oracle, samples, history, student, outcome: each is there as soon as its stage is done;
+            `oracle` (the teacher as the method sees it) and `student` from the beginning of theirs.
     """
 
     def __init__(

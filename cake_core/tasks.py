@@ -15,7 +15,7 @@ from . import data, devices, evaluation, figures, runs
 from . import teacher as teachers
 from .comparison import MethodComparison, StudentComparison, summarise
 from .data import DataConfig
-from .embedding import embed
+from .embedding import Embedding, Placing
 from .errors import CakeError
 from .frames import DistillationView, encode
 from .methods import METHODS
@@ -257,7 +257,7 @@ class TrainStudents(Task):
 
 
 class Embed(Task):
-    """Embeddings: a picture of feature space."""
+    """Embeddings: a picture of feature space. It goes out as the scene; the result says what is in it."""
 
     kind = "embedding"
 
@@ -266,7 +266,7 @@ class Embed(Task):
             raise CakeError("An embedding shows teacher or student, by pca or umap, in 2 or 3 dimensions.")
         runs.read(run)
         self.spec = (run, network, how, dimensions, seed)
-        self._result: dict[str, Any] | None = None
+        self._embedding: Embedding | None = None
         self._updates = self._loop()
 
     def __next__(self) -> Update:
@@ -274,16 +274,32 @@ class Embed(Task):
 
     def _loop(self) -> Iterator[Update]:
         run, network, how, dimensions, seed = self.spec
-        yield Update("data", 0.1, "Reading the run")
+        yield Update("data", 0.02, "Reading the run")
         restored = Distillation.restore(run)
-        yield Update("evaluation", 0.3, "Placing the points" if how == "pca" else "Starting UMAP; this takes seconds")
         chosen = restored.oracle.network if network == "teacher" else restored.student
-        found = embed(chosen, restored.dataset, restored.samples, how=how, dimensions=dimensions, seed=seed)
-        self._result = {**found.to_dict(), "classes": restored.dataset.info.classes}
+        placing = Placing(
+            chosen, restored.dataset, restored.samples, restored.history, how=how, dimensions=dimensions, seed=seed
+        )
+        for share, note in placing:
+            yield Update("evaluation", 0.1 + 0.9 * share, note)
+        self._embedding = placing.result
         yield Update("evaluation", 1.0, "Done")
 
+    def close(self) -> None:
+        self._updates.close()
+
+    def scene(self) -> bytes | None:
+        return self._embedding.encode() if self._embedding else None
+
     def finish(self) -> dict[str, Any]:
-        return self._result
+        found = self._embedding
+        return {
+            "real": found.real,
+            "synthetic": found.ended - found.real,
+            "tracked": len(found.tracked) if found.moments else 0,
+            "moments": found.moments,
+            "explained": found.explained,
+        }
 
 
 class Compare(Task):
