@@ -1,9 +1,10 @@
-"""The server's own endpoints: the socket of the live view, and the two scripts it needs."""
+"""The server's own endpoints: the socket of the live view, pictures of feature space, and the scripts they need."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 import os
 from collections import deque
@@ -20,6 +21,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from cake_core.jobs import Job, Message
 
 from .cached import runner
+from .embedding_view import embedding_view
 from .live_view import SCRIPT, VERSION
 
 __all__ = ["are_mounted", "routes"]
@@ -42,8 +44,10 @@ def routes() -> list[BaseRoute]:
     return [
         WebSocketRoute("/live/{job}", live),
         Route(f"/live/{VERSION}/live_view.js", lambda request: FileResponse(SCRIPT, headers=FOREVER)),
+        Route(f"/{embedding_view.address}", lambda request: FileResponse(embedding_view.script, headers=FOREVER)),
         Route(f"/live/{plotly.__version__}/plotly.min.js", lambda request: FileResponse(PLOTLY, headers=FOREVER)),
         Route("/live/recordings/{name}", recording),
+        Route("/live/scenes/{job}", scene),
     ]
 
 
@@ -56,6 +60,18 @@ async def recording(request: Request) -> Response:
     """A stored run."""
     path = RECORDINGS / f"{Path(request.path_params['name']).stem}.bin"
     return FileResponse(path) if path.is_file() else PlainTextResponse("no such recording", status_code=404)
+
+
+def scene(request: Request) -> Response:
+    """What a job says once (a picture of feature space), by itself. Who knows the job's name may see it."""
+    job = runner().find(request.path_params["job"])
+    if job is None or job.scene is None:
+        return PlainTextResponse("no such picture", status_code=404)
+    job.touch()
+    content, headers = job.scene, {"Cache-Control": "private, max-age=3600"}
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        content, headers["Content-Encoding"] = gzip.compress(content, 1), "gzip"
+    return Response(content, headers=headers, media_type="application/octet-stream")
 
 
 async def live(socket: WebSocket) -> None:
