@@ -305,57 +305,55 @@ def points(x: Sequence[Sequence[float]], labels: Sequence[int], classes: Sequenc
     return figure
 
 
-def embedding(points: dict[str, Any], colour: str) -> go.Figure:
-    """Feature space: real inputs as open, synthetic ones as filled markers.
+def embedding(found: Any, colour: str) -> go.Figure:
+    """Feature space: real inputs as open circles, synthetic samples as filled diamonds. Every point carries its name.
 
     Args:
-        points: lists as `Embedding.to_dict` gives them, and "classes".
-        colour: "class", "source", "confidence" or "batch".
+        found: an `Embedding`.
+        colour: "class", "source", "confidence", "batch" or "step".
     """
-    position, classes = points["position"], points["classes"]
-    three = len(position[0]) == 3
+    three = found.position.shape[1] == 3
     scatter, size = (go.Scatter3d, 2.6) if three else (go.Scattergl, 5)
     figure = go.Figure()
 
-    def add(name: str, chosen: list[int], synthetic: bool, look: dict[str, Any]) -> None:
-        axes = dict(zip("xyz", zip(*(position[i] for i in chosen), strict=True), strict=False))
-        symbol = ("diamond" if synthetic else "circle") + ("" if synthetic else "-open")
+    def add(name: str, rows: Sequence[int], look: dict[str, Any]) -> None:
+        synthetic = rows[0] >= found.real
         figure.add_trace(
             scatter(
-                **axes,
+                **dict(zip("xyz", found.position[rows].T, strict=False)),
                 mode="markers",
                 name=name,
-                marker={"size": size, "symbol": symbol, "opacity": 0.8, **look},
+                marker={"size": size, "symbol": "diamond" if synthetic else "circle-open", "opacity": 0.8, **look},
+                customdata=[found.name(row) for row in rows],
                 hovertext=[
-                    f"{points['source'][i]} {classes[points['label'][i]]}, confidence {points['confidence'][i]:.2f}"
-                    + (f", mini-batch {points['batch'][i] + 1}" if synthetic else "")
-                    for i in chosen
+                    f"{'synthetic' if synthetic else 'real'} {found.classes[found.label[row]]}, "
+                    f"confidence {found.confidence[row]:.2f}"
+                    + (f", mini-batch {found.batch[row] + 1}" if synthetic else "")
+                    for row in rows
                 ],
                 hoverinfo="text",
             )
         )
 
-    for source in ("real", "synthetic"):
-        synthetic = source == "synthetic"
-        mine = [i for i, s in enumerate(points["source"]) if s == source]
+    for source, mine in (("real", range(found.real)), ("synthetic", range(found.real, found.ended))):
+        mine, synthetic = list(mine), source == "synthetic"
         if colour == "class":
-            for k, name in enumerate(classes):
-                chosen = [i for i in mine if points["label"][i] == k]
-                if chosen:
-                    add(f"{name}, {source}", chosen, synthetic, {"color": CLASS_COLOURS[k % len(CLASS_COLOURS)]})
+            for k, name in enumerate(found.classes):
+                if chosen := [row for row in mine if found.label[row] == k]:
+                    add(f"{name}, {source}", chosen, {"color": CLASS_COLOURS[k % len(CLASS_COLOURS)]})
         elif colour == "source":
-            add(source, mine, synthetic, {"color": COLOURS["cake"] if synthetic else COLOURS["noise"]})
-        else:
-            values = [points["confidence" if colour == "confidence" else "batch"][i] for i in mine]
-            flat = colour == "batch" and not synthetic  # real inputs belong to no mini-batch
-            look = {"color": COLOURS["noise"]} if flat else {"color": values, "colorscale": "Viridis"}
-            add(source, mine, synthetic, look | ({"showscale": True} if synthetic else {}))
+            add(source, mine, {"color": COLOURS["cake"] if synthetic else COLOURS["noise"]})
+        elif synthetic or colour == "confidence":
+            values = getattr(found, colour)[mine]
+            add(source, mine, {"color": values, "colorscale": "Viridis", "showscale": synthetic})
+        else:  # real inputs belong to no mini-batch and take no steps
+            add(source, mine, {"color": COLOURS["noise"]})
     layout = {"height": 620, "margin": {"l": 0, "r": 0, "t": 10, "b": 0}, "legend": LEGEND_BELOW}
     bare = {"showticklabels": False, "title": "", "zeroline": False, "showgrid": False}
     if three:
-        figure.update_layout(**layout, scene={f"{a}axis": bare for a in "xyz"})
+        figure.update_layout(**layout, scene={f"{a}axis": bare for a in "xyz"} | {"aspectmode": "data"})
     else:
-        figure.update_layout(**layout, xaxis=bare, yaxis=bare)
+        figure.update_layout(**layout, xaxis=bare, yaxis={**bare, "scaleanchor": "x"})
     return figure
 
 

@@ -25,6 +25,7 @@ from .data import DataConfig, Dataset
 from .data.images import download
 from .errors import CakeError
 from .evaluation import Rate
+from .history import History
 from .methods import METHODS, MethodConfig, find
 from .student import StudentConfig, StudentTraining
 from .synthesis import Synthesis
@@ -234,10 +235,11 @@ class Distillation(Iterator[Update]):
         in_flight: mini-batches to work on at once (0: as many as suit the device).
         judge: samples to measure the agreement on, where the data set has no test data (None: fresh ones are made by
             the same method and settings with another seed, in a few mini-batches that span the same step sizes).
+        keep_history: whether to keep some samples at some moments of their way, and to store them with the run.
 
     Attributes:
-        dataset, teacher, oracle, samples, student, outcome: each is there as soon as its stage is done; `oracle` (the
-            teacher as the method sees it) and `student` from the beginning of theirs.
+        dataset, teacher, oracle, samples, history, student, outcome: each is there as soon as its stage is done;
+            `oracle` (the teacher as the method sees it) and `student` from the beginning of theirs.
     """
 
     def __init__(
@@ -249,6 +251,7 @@ class Distillation(Iterator[Update]):
         every: int = 1,
         in_flight: int = 0,
         judge: SyntheticSet | None = None,
+        keep_history: bool = False,
     ):
         self.experiment, self.teacher, self.student, self.judge = experiment, teacher, student, judge
         self.device = devices.choose(experiment.device)
@@ -256,8 +259,9 @@ class Distillation(Iterator[Update]):
         self.oracle: Oracle | None = None
         self.synthesis: Synthesis | None = None
         self.samples: SyntheticSet | None = None
+        self.history: History | None = None
         self.outcome: Outcome | None = None
-        self._every, self._in_flight = every, in_flight
+        self._every, self._in_flight, self._keep_history = every, in_flight, keep_history
         self._seconds = dict.fromkeys(("teacher", "synthesis", "training", "evaluation"), 0.0)
         self._stages = self._loop()
 
@@ -294,6 +298,7 @@ class Distillation(Iterator[Update]):
         found.oracle = Oracle(found.teacher.network, found.device)
         samples = SyntheticSet.load(folder / "samples.safetensors")
         found.samples = samples.to(found.device)
+        found.history = History.load(folder)
         info = found.dataset.info
         found.student = models.build(found.experiment.student.model, info.shape, len(info.classes)).to(found.device)
         found.student.load_state_dict(load_file(folder / "student.safetensors"))
@@ -301,8 +306,10 @@ class Distillation(Iterator[Update]):
         return found
 
     def save(self, folder: Path) -> None:
-        """Writes samples, student and teacher."""
+        """Writes samples, their history where it was kept, student and teacher."""
         self.samples.save(folder / "samples.safetensors")
+        if self.history is not None:
+            self.history.save(folder)
         save_file(
             {k: v.cpu().contiguous() for k, v in self.student.state_dict().items()}, folder / "student.safetensors"
         )
@@ -345,12 +352,19 @@ class Distillation(Iterator[Update]):
             network, self.device, "gradient" in method.access, precision=e.precision, compiled=e.compiled
         )
         problem = Problem(self.oracle, info.shape, len(info.classes), e.settings.batches, self.device)
-        run = Synthesis(method, problem, seed=e.seed, in_flight=self._in_flight, every=self._every)
+        run = Synthesis(
+            method,
+            problem,
+            seed=e.seed,
+            in_flight=self._in_flight,
+            every=self._every,
+            keep_history=self._keep_history,
+        )
         self.synthesis = run
         for snapshot in self._timed("synthesis", run):
             share = snapshot.step / max(1, snapshot.total)
             yield share, Update("synthesis", 0, run.note or "Moving samples", snapshot=snapshot)
-        self.samples = run.result
+        self.samples, self.history = run.result, run.history
 
     def _student(self) -> Iterator[tuple[float, Update]]:
         e = self.experiment

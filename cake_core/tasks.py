@@ -15,7 +15,7 @@ from . import data, devices, evaluation, figures, imports, inbox, runs
 from . import teacher as teachers
 from .comparison import MethodComparison, StudentComparison, summarise
 from .data import DataConfig
-from .embedding import embed
+from .embedding import Embedding, Placing
 from .errors import CakeError
 from .frames import DistillationView, encode
 from .grid import Grid
@@ -96,7 +96,7 @@ class Distill(Task):
     kind = "distill"
 
     def __init__(self, experiment: dict[str, Any], every: int = 1):
-        self.run = Distillation(Experiment.from_dict(experiment), every=every)
+        self.run = Distillation(Experiment.from_dict(experiment), every=every, keep_history=True)
         self.control: Distillation | None = None
         self.view = DistillationView(self.run)
         if data.info(self.run.experiment.data.name).kind == "points":
@@ -323,7 +323,7 @@ NO_MAP = "there is nothing to make a map from, which takes real inputs. Choose a
 
 
 class Embed(Task):
-    """Embeddings: a picture of feature space."""
+    """Embeddings: a picture of feature space. It goes out as the scene; the result says what is in it."""
 
     kind = "embedding"
 
@@ -334,7 +334,7 @@ class Embed(Task):
         if "data" in experiment:
             need_examples(DataConfig.from_dict(experiment["data"]), NO_MAP)
         self.spec = (run, network, how, dimensions, seed)
-        self._result: dict[str, Any] | None = None
+        self._embedding: Embedding | None = None
         self._updates = self._loop()
 
     def __next__(self) -> Update:
@@ -342,16 +342,32 @@ class Embed(Task):
 
     def _loop(self) -> Iterator[Update]:
         run, network, how, dimensions, seed = self.spec
-        yield Update("data", 0.1, "Reading the run")
+        yield Update("data", 0.02, "Reading the run")
         restored = Distillation.restore(run)
-        yield Update("evaluation", 0.3, "Placing the points" if how == "pca" else "Starting UMAP; this takes seconds")
         chosen = restored.oracle.network if network == "teacher" else restored.student
-        found = embed(chosen, restored.dataset, restored.samples, how=how, dimensions=dimensions, seed=seed)
-        self._result = {**found.to_dict(), "classes": restored.dataset.info.classes}
+        placing = Placing(
+            chosen, restored.dataset, restored.samples, restored.history, how=how, dimensions=dimensions, seed=seed
+        )
+        for share, note in placing:
+            yield Update("evaluation", 0.1 + 0.9 * share, note)
+        self._embedding = placing.result
         yield Update("evaluation", 1.0, "Done")
 
+    def close(self) -> None:
+        self._updates.close()
+
+    def scene(self) -> bytes | None:
+        return self._embedding.encode() if self._embedding else None
+
     def finish(self) -> dict[str, Any]:
-        return self._result
+        found = self._embedding
+        return {
+            "real": found.real,
+            "synthetic": found.ended - found.real,
+            "tracked": len(found.tracked) if found.moments else 0,
+            "moments": found.moments,
+            "explained": found.explained,
+        }
 
 
 class Compare(Task):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from cake_core import figures
+from cake_core.embedding import Embedding
 from cake_core.methods import METHODS
 
 
@@ -66,20 +68,32 @@ def test_surface():
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
-@pytest.mark.parametrize("colour", ["class", "source", "confidence", "batch"])
+@pytest.mark.parametrize("colour", ["class", "source", "confidence", "batch", "step"])
 def test_embedding(dimensions, colour):
-    points = {
-        "position": [[0.0] * dimensions, [1.0] * dimensions, [2.0] * dimensions],
-        "source": ["real", "real", "synthetic"],
-        "label": [0, 1, 1],
-        "confidence": [0.5, 0.6, 0.7],
-        "batch": [-1, -1, 2],
-        "classes": ["a", "b"],
-    }
-    figure = figures.embedding(points, colour)
-    assert sum(len(t.x) for t in figure.data) == 3
+    n = 5  # two real inputs, two samples, and the first of these at an earlier moment
+    found = Embedding(
+        position=np.arange(n * dimensions, dtype="f4").reshape(n, dimensions),
+        index=np.array([3, 8, 0, 7, 0]),
+        label=np.array([0, 1, 1, 0, 0]),
+        answer=np.array([0, 0, 1, 0, 0]),
+        confidence=np.array([0.5, 0.6, 0.7, 0.8, 0.55]),
+        distance=np.ones(n),
+        batch=np.array([-1, -1, 0, 2, 0]),
+        step=np.array([-1, -1, 9, 9, 0]),
+        shown=np.zeros((n, 2)),
+        tracked=np.array([2]),
+        real=2,
+        moments=(0, 9),
+        classes=("a", "b"),
+        how="pca",
+        explained=0.9,
+    )
+    figure = figures.embedding(found, colour)
+    places = {name: (t.x[i], t.y[i]) for t in figure.data for i, name in enumerate(t.customdata)}
+    assert places == {name: tuple(found.position[row][:2]) for row, name in enumerate(("r3", "r8", "s0", "s7"))}
     texts = [text for t in figure.data for text in t.hovertext]
-    assert "synthetic b, confidence 0.70, mini-batch 3" in texts
+    assert "synthetic b, confidence 0.70, mini-batch 1" in texts
+    assert "real b, confidence 0.60" in texts
 
 
 def test_students():

@@ -7,8 +7,10 @@ import json
 import pytest
 
 from cake_core import runs, tasks
+from cake_core.embedding import Embedding
 from cake_core.errors import CakeError
 from cake_core.frames import decode
+from cake_core.history import History
 from cake_core.pipeline import Experiment
 from cake_core.tasks import TASKS
 
@@ -74,13 +76,27 @@ def test_students(finished):
 
 
 def test_embedding(finished):
-    result, _ = drive("embedding", run=finished, network="student", how="pca", dimensions=3)
-    assert len(result["position"]) == len(result["label"]) == 500 + 400
-    assert len(result["position"][0]) == 3
+    spec = {"run": finished, "network": "student", "how": "pca", "dimensions": 3}
+    result, _ = drive("embedding", **spec)
+    assert 0 < result.pop("explained") <= 1
+    assert result == {"real": 500, "synthetic": 400, "tracked": 200, "moments": [0, 1, 2, 3, 4, 5]}
+    task = TASKS["embedding"](**spec)
+    assert task.scene() is None
+    notes = [update.note for update in task]
+    assert notes[0] == "Reading the run"
+    assert notes[1] == "Features of 1,900 inputs"
+    found = Embedding.decode(task.scene())
+    assert found.position.shape == (500 + 400 + 5 * 200, 3)
     with pytest.raises(CakeError, match="teacher or student"):
         TASKS["embedding"](run=finished, network="neighbour", how="pca", dimensions=2)
     with pytest.raises(CakeError, match="There is no such run"):
         TASKS["embedding"](run="nope", network="student", how="pca", dimensions=2)
+
+
+def test_embedding_of_a_run_without_history(finished):
+    History.path(runs.find(finished)).unlink()
+    result, _ = drive("embedding", run=finished, network="teacher", how="pca", dimensions=2)
+    assert (result["synthetic"], result["tracked"], result["moments"]) == (400, 0, [])
 
 
 def test_compare():

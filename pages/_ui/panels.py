@@ -18,7 +18,6 @@ from cake_core.teacher import TeacherCard
 
 __all__ = [
     "show_comparison",
-    "show_embedding",
     "show_figure_one",
     "show_figure_three",
     "show_grid",
@@ -221,7 +220,7 @@ def _enlarged(pixels: list[Any]) -> np.ndarray:
     return image[..., 0] if image.shape[2] == 1 else image
 
 
-# -- Student, Embeddings, Compare --------------------------------------------------------------------------------------
+# -- Student, Compare --------------------------------------------------------------------------------------
 
 SOURCES = {"samples": "These samples", "noise": "Noise only (control)", "data": "The teacher's own data"}
 
@@ -248,21 +247,6 @@ def show_students(job: Job, *, key: str) -> None:
     st.caption(
         f"On {job.result['rows'][0]['n_test']:,} real test examples. The teacher gets {100 * teacher['value']:.1f} % "
         f"({100 * teacher['low']:.1f} to {100 * teacher['high']:.1f} %). ± is one standard deviation over seeds."
-    )
-
-
-def show_embedding(job: Job, colour: str, *, key: str) -> None:
-    """A picture of feature space."""
-    points = job.result
-    if job.state != "done" or not points:
-        return
-    st.plotly_chart(figures.embedding(points, colour), key=f"{key}:{colour}")
-    real = points["source"].count("real")
-    kept = f" The axes keep {100 * points['explained']:.0f} % of the variance." if points["explained"] else ""
-    st.caption(
-        f"{real:,} real test inputs (open circles) and {len(points['source']) - real:,} synthetic samples (filled "
-        f"diamonds), at most 1,000 of each.{kept} Real inputs are coloured by their true class, samples by the "
-        "network's answer."
     )
 
 
