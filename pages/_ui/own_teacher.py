@@ -19,6 +19,14 @@ __all__ = ["form"]
 
 ELSE = "something else"
 PICTURE_MB = 10
+
+# That a file is too large is said by Streamlit to screen readers alone; here it is for all.
+SHOWN = """<style>
+.stFileChip[aria-invalid="true"] { flex-wrap: wrap; height: auto; }
+.stFileChip[aria-invalid="true"] > [role="alert"] {
+  position: static; clip: auto; width: 100%; height: auto; margin: 0; white-space: normal; font-size: 0.875rem;
+}
+</style>"""
 COORDINATES = {"data": PRESETS["data"][0], "unit": "None: coordinates as they are", "custom": PRESETS["custom"][0]}
 
 
@@ -28,6 +36,7 @@ def form() -> dict[str, Any] | None:
     Raises:
         CakeError: the file can't be kept.
     """
+    st.html(SHOWN)
     most = min(runner().limits.max_teacher_mb, formats.MOST_BYTES >> 20)
     file = st.file_uploader(
         "File", max_upload_size=most, key="own_teacher:file", help="Weights as safetensors, or a network as ONNX."
