@@ -13,7 +13,8 @@ partners of the chosen sample that are not on it:
 - images: uint8 (n, channels, H, W), each stretched from its own lowest to its own highest pixel; range: float32 (n, 2),
   those two, where 0 is black and 1 is white. Both views of the page follow: stretched it is v, as pixels
   lo + (hi - lo) v / 255, cut off at 0 and 1.
-- labels: uint16 (n,), steering labels; probabilities: uint16 (n, C), the teacher's, in steps of 1 / 65535.
+- labels: uint16 (n,), steering labels; probabilities: uint16 (n, C), the teacher's before the latest move, when the
+  method asked for them, in steps of 1 / 65535.
 - distance: float32 (n,), to the boundary, to first order; NaN where nobody has asked. All of the sheet are known a few
   times a second and after the last step; the chosen sample in every frame.
 - gradient: int8 (k, channels, H, W), of the k samples `gradient_of` (uint32, ids): the chosen one, and after the last

@@ -96,7 +96,7 @@ class History {
     this.bytes += frame.bytes;
     if (this.frames.length > HISTORY || this.bytes > HISTORY_BYTES) {
       const end = this.frames.length - 1;
-      this.frames = this.frames.filter((_, i) => i % 2 === 1 || i > end - 20);
+      this.frames = this.frames.filter((f, i) => i % 2 === 1 || i > end - 20 || f.gradient_of?.length > 1); // the last with all details stays
       this.bytes = this.frames.reduce((sum, f) => sum + f.bytes, 0);
     }
   }
@@ -342,22 +342,28 @@ class Painter {
   constructor(shape) {
     this.shape = shape;
     this.look = "pixels";
-    this.tables = [new Uint8ClampedArray(256), new Uint8ClampedArray(256)];
+    this.tables = [new Int32Array(256), new Int32Array(256)];
   }
-  table(frame, n, which) {
+  table(which, frame, n, weight) {
+    // For each value of the image, what is shown of it, times its weight.
     const table = this.tables[which], low = frame.range[2 * n], step = (frame.range[2 * n + 1] - low) / 255;
-    for (let v = 0; v < 256; v++) table[v] = this.look === "stretched" ? v : 255 * (low + step * v); // clamped by its type
+    for (let v = 0; v < 256; v++) {
+      const shown = this.look === "stretched" ? v : 255 * (low + step * v);
+      table[v] = weight * (shown < 0 ? 0 : shown > 255 ? 255 : shown);
+    }
     return table;
   }
   blit(target, left, top, a, n, b = a, u = 0) {
     // Image n, part of the way u from frame a to frame b.
-    const [channels, height, width] = this.shape, size = width * height, k = Math.round(256 * u);
-    const before = this.table(a, n, 0), after = b === a ? before : this.table(b, n, 1), from = a.images, to = b.images;
-    const mixed = (i) => (before[from[i]] * (256 - k) + after[to[i]] * k) >> 8;
+    const [channels, height, width] = this.shape, size = width * height, from = a.images, to = b.images, pixels = target.pixels;
+    const before = this.table(0, a, n, 256 * (1 - u)), after = this.table(1, b, n, 256 * u);
+    const second = channels === 3 ? size : 0, third = 2 * second;
     for (let y = 0; y < height; y++)
       for (let x = 0, i = n * size * channels + y * width, o = (top + y) * target.width + left; x < width; x++, i++, o++) {
-        const red = mixed(i), green = channels === 3 ? mixed(i + size) : red, blue = channels === 3 ? mixed(i + 2 * size) : red;
-        target.pixels[o] = 0xff000000 | (blue << 16) | (green << 8) | red;
+        const red = (before[from[i]] + after[to[i]] + 128) >> 8;
+        const green = second ? (before[from[i + second]] + after[to[i + second]] + 128) >> 8 : red;
+        const blue = second ? (before[from[i + third]] + after[to[i + third]] + 128) >> 8 : red;
+        pixels[o] = 0xff000000 | (blue << 16) | (green << 8) | red;
       }
   }
   one(canvas, frame, n) {
