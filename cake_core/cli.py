@@ -134,9 +134,10 @@ def train_teacher(arguments: argparse.Namespace) -> dict[str, Any]:
         data.load(config).to(device),
         config,
         arguments.model,
-        teachers.recipe(config.name, **changes),
+        teachers.recipe(config.name, arguments.model, **changes),
         seed=arguments.seed,
         name=f"{config.name}/{arguments.model}",
+        half=arguments.half,
     )
     for _ in _shown(training, f"training {arguments.model} on {config.name}", lambda s: s.update / s.total):
         pass
@@ -181,7 +182,10 @@ def reproduce(arguments: argparse.Namespace) -> dict[str, Any]:
 
     if arguments.figure not in FIGURES:
         raise CakeError(f"'{arguments.figure}' can't be reproduced. Choose one of: {', '.join(FIGURES)}.")
-    run = FIGURES[arguments.figure](seeds=arguments.seeds, device=arguments.device)
+    more = {"rows": arguments.rows} if arguments.rows else {}
+    if more and arguments.figure == "fig1":
+        raise CakeError("Fig. 1 has no rows to choose from; leave --rows out.")
+    run = FIGURES[arguments.figure](seeds=arguments.seeds, device=arguments.device, scale=arguments.scale, **more)
     for _ in _shown(run, f"reproducing {arguments.figure}", lambda share: share):
         pass
     if arguments.out:
@@ -217,6 +221,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--model", required=True, help="architecture")
     sub.add_argument("--seed", type=_count(0), default=0, help="seed of weights and order (default 0)")
     sub.add_argument("--out", help="folder to write to (default: the shipped teachers)")
+    sub.add_argument("--half", action="store_true", help="round the weights to float16, for a file of half the size")
     _common(sub)
 
     sub = command(distill, "Distil a teacher without its data, over several seeds.")
@@ -233,8 +238,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change settings")
 
     sub = command(reproduce, "Reproduce a figure of the CAKE paper.")
-    sub.add_argument("figure", help="which: fig1")
+    sub.add_argument("figure", help="which: fig1, fig2 or fig3")
     sub.add_argument("--seeds", type=_count(1), default=5, help="how many seeds (default 5)")
+    sub.add_argument("--scale", default="", help="quick (two cores) or paper (a GPU); for fig2 and fig3")
+    sub.add_argument("--rows", nargs="+", metavar="TEACHER", help="only these teachers now; for fig2 and fig3")
     sub.add_argument("--out", help="folder to write CSV files to")
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     return parser

@@ -60,6 +60,20 @@ class Experiment(Config):
         "auto", group="Advanced", help="Where to compute. The samples depend on the type of device."
     )
 
+    precision: str = param(
+        "fp32",
+        choices=devices.PRECISIONS,
+        group="Advanced",
+        help="Number format of the teacher's products while samples move. bf16 is faster on GPUs and some CPUs.",
+    )
+    compiled: bool = param(
+        False,
+        group="Advanced",
+        label="Compile the teacher",
+        help="Has torch.compile build machine code for the teacher: minutes at first, faster after. For long runs on a "
+        "GPU.",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, values: Any) -> Any:
@@ -125,7 +139,7 @@ class Experiment(Config):
                 values[part][rest] = value
             elif dot and part in ("data", "student"):
                 values[part][rest] = value
-            elif key in ("teacher", "method", "seed", "device"):
+            elif key in ("teacher", "method", "seed", "device", "precision", "compiled"):
                 values[key] = value
             else:
                 values["settings"][key] = value
@@ -309,13 +323,15 @@ class Distillation(Iterator[Update]):
         e, info = self.experiment, self.dataset.info
         method = find(e.method)(e.settings)
         network = self.teacher.network if isinstance(self.teacher, Teacher) else self.teacher
-        self.oracle = Oracle(network, self.device, gradient="gradient" in method.access)
+        self.oracle = Oracle(
+            network, self.device, "gradient" in method.access, precision=e.precision, compiled=e.compiled
+        )
         problem = Problem(self.oracle, info.shape, len(info.classes), e.settings.batches, self.device)
         run = Synthesis(method, problem, seed=e.seed, in_flight=self._in_flight, every=self._every)
         self.synthesis = run
         for snapshot in self._timed("synthesis", run):
             share = snapshot.step / max(1, snapshot.total)
-            yield share, Update("synthesis", 0, "Moving samples", snapshot=snapshot)
+            yield share, Update("synthesis", 0, run.note or "Moving samples", snapshot=snapshot)
         self.samples = run.result
 
     def _student(self) -> Iterator[tuple[float, Update]]:

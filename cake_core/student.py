@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -36,14 +37,18 @@ class StudentConfig(TrainConfig):
 
     @classmethod
     def for_data(cls, info: DatasetInfo, **changes: Any) -> StudentConfig:
-        """The defaults for a kind of data, with some changed."""
-        return cls.from_dict({**PRESETS[info.kind], **PRESETS.get(info.name, {}), **changes})
+        """The defaults for a data set and an architecture, with some changed."""
+        chosen = {**PRESETS[info.kind], **PRESETS.get(info.name, {})}
+        family = re.sub(r"[0-9].*", "", str(changes.get("model", chosen["model"])))
+        return cls.from_dict({**chosen, **PRESETS.get(family, {}), **changes})
 
 
+# By kind of data, by data set, and by the beginning of an architecture's name; later ones go before earlier ones.
 PRESETS: dict[str, dict[str, Any]] = {
     "points": {"model": "mlp", "updates": 2000, "learning_rate": 0.01},
     "images": {"model": "lenet5-half", "updates": 4000, "learning_rate": 0.01, "weight_decay": 0.1},
     "digits": {"updates": 2000, "learning_rate": 0.005, "weight_decay": 1e-4},
+    "vit": {"learning_rate": 0.002},
 }
 
 

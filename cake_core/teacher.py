@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -29,6 +30,7 @@ __all__ = [
     "card",
     "inspect",
     "load",
+    "read",
     "recipe",
     "shipped",
     "shipped_for",
@@ -36,7 +38,8 @@ __all__ = [
 
 SHIPPED_FOLDER = Path(__file__).parents[1] / "assets" / "teachers"
 
-# What differs from the defaults of TrainConfig, by data set or kind.
+# What differs from the defaults of TrainConfig: by kind of data, by data set, by architecture (or the beginning of its
+# name), by both; later ones go before earlier ones.
 RECIPES: dict[str, dict[str, Any]] = {
     "points": {"updates": 2000, "learning_rate": 0.01},
     "images": {
@@ -50,13 +53,23 @@ RECIPES: dict[str, dict[str, Any]] = {
     "digits": {"updates": 2000, "batch_size": 64, "optimizer": "adam", "learning_rate": 3e-3, "shift": 1},
     "fashion-mnist": {"updates": 14_070, "shift": 0},  # 30 epochs
     "usps": {"updates": 3420, "shift": 1},  # 60 epochs
+    "svhn": {"updates": 17_160, "shift": 0, "crop": 2},  # 30 epochs
+    "cifar10": {"updates": 11_700, "shift": 0, "crop": 4, "flip": True},  # 30 epochs
+    "vit": {"optimizer": "adam", "learning_rate": 2e-3, "weight_decay": 0.05},
+    "cifar10/resnet": {"learning_rate": 0.1},
 }
 
 
-def recipe(name: str, **changes: Any) -> TrainConfig:
-    """How a teacher of this data set is trained, with some settings changed."""
+def recipe(name: str, model: str = "", **changes: Any) -> TrainConfig:
+    """How a teacher of this data set and architecture is trained, with some settings changed."""
     info = data.info(name)
-    return TrainConfig.from_dict({**RECIPES[info.kind], **RECIPES.get(info.name, {}), **changes})
+    family = re.sub(r"[0-9].*", "", model)
+    keys = [info.kind, info.name]
+    if info.kind == "images" and info.name != "digits":
+        keys += [family, model]
+    keys += [f"{info.name}/{family}", f"{info.name}/{model}"]
+    settings = [RECIPES.get(key, {}) for key in dict.fromkeys(keys)]
+    return TrainConfig.from_dict({k: v for chosen in settings for k, v in chosen.items()} | changes)
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,7 @@ class TeacherCard:
         accuracy: on the test part of its data, with n and interval.
         trained_with: version of torch.
         sha256: hash of the weights' file, checked at load.
+        data_sha256: checksum of the data it was trained and tested on.
     """
 
     name: str
@@ -84,6 +98,7 @@ class TeacherCard:
     accuracy: Rate
     trained_with: str
     sha256: str = ""
+    data_sha256: str = ""
 
     @property
     def title(self) -> str:
@@ -117,10 +132,13 @@ class Teacher:
     network: nn.Module
 
     def save(self, folder: Path, stem: str) -> TeacherCard:
-        """Writes <stem>.safetensors and, last, <stem>.json; returns the card with the file's hash."""
+        """Writes <stem>.safetensors and, last, <stem>.json; returns the card with the file's hash.
+
+        Tensors whose values are all float16 numbers are stored as such: nothing is lost, and they take half the room.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         weights = folder / f"{stem}.safetensors"
-        save_file({k: v.cpu().contiguous() for k, v in self.network.state_dict().items()}, weights)
+        save_file({k: _smallest(v.cpu().contiguous()) for k, v in self.network.state_dict().items()}, weights)
         card = replace(self.card, sha256=_sha256(weights))
         runs.write_json(folder / f"{stem}.json", asdict(card))
         return card
@@ -132,7 +150,19 @@ def load(name: str) -> Teacher:
     Raises:
         CakeError: there is no such teacher, or its file was changed or cut short.
     """
-    stem = _stem(name)
+    return read(_stem(name), name)
+
+
+def read(stem: Path, name: str) -> Teacher:
+    """A teacher from its two files.
+
+    Args:
+        stem: where they lie, without their endings.
+        name: what it is called in messages.
+
+    Raises:
+        CakeError: a file was changed or cut short, or is not there.
+    """
     weights, card = stem.with_suffix(".safetensors"), TeacherCard.read(stem.with_suffix(".json"))
     if not weights.is_file() or _sha256(weights) != card.sha256:
         raise CakeError(
@@ -194,6 +224,7 @@ class TeacherTraining(Iterator[TrainStep]):
         settings: how it is trained (None: the data set's recipe).
         seed: weights and order of examples.
         name: the name for its card.
+        half: whether its weights are rounded to float16 when it is trained, before it is tested; for small files.
     """
 
     def __init__(
@@ -205,11 +236,13 @@ class TeacherTraining(Iterator[TrainStep]):
         *,
         seed: int = 0,
         name: str = "",
+        half: bool = False,
     ):
         info = dataset.info
+        self.half = half
         self.network = models.build(model, info.shape, len(info.classes), seed).to(dataset.train_x.device)
         self.teacher: Teacher | None = None
-        settings = settings or recipe(info.name)
+        settings = settings or recipe(info.name, model)
         self._steps = self._loop(dataset, config, model, settings, seed, name or f"{info.name}/{model}")
 
     def __next__(self) -> TrainStep:
@@ -217,6 +250,8 @@ class TeacherTraining(Iterator[TrainStep]):
 
     def _loop(self, dataset, config, model, settings, seed, name) -> Iterator[TrainStep]:
         yield from train(self.network, dataset.train_x, dataset.train_y, settings, seed=seed, inputs=dataset.inputs)
+        if self.half:
+            self.network.half().float()
         logits = evaluation.predict(self.network, dataset.test_x, dataset.inputs)
         card = TeacherCard(
             name=name,
@@ -227,6 +262,7 @@ class TeacherTraining(Iterator[TrainStep]):
             parameters=models.parameter_count(self.network),
             accuracy=evaluation.accuracy(logits, dataset.test_y),
             trained_with=f"torch {torch.__version__}",
+            data_sha256=dataset.checksum,
         )
         self.teacher = Teacher(card, self.network)
 
@@ -251,6 +287,7 @@ def inspect(name: str, device: torch.device, most: int = 12) -> dict[str, Any]:
     confusion = torch.zeros(classes, classes, dtype=torch.int64)
     confusion.index_put_((dataset.test_y.cpu(), answer.cpu()), torch.ones((), dtype=torch.int64), accumulate=True)
     seen = {"card": asdict(teacher.card), "classes": info.classes, "confusion": confusion.tolist()}
+    seen["other_data"] = bool(teacher.card.data_sha256) and teacher.card.data_sha256 != dataset.checksum
     if info.kind == "images":
         wrong = (answer != dataset.test_y).nonzero().flatten()
         wrong = wrong[confidence[wrong].argsort(descending=True)][:most]
@@ -274,6 +311,12 @@ def inspect(name: str, device: torch.device, most: int = 12) -> dict[str, Any]:
             "labels": dataset.test_y[shown].cpu().tolist(),
         }
     return seen
+
+
+def _smallest(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor as float16 where that changes no value."""
+    half = tensor.half()
+    return half if tensor.dtype == torch.float32 and torch.equal(half.float(), tensor) else tensor
 
 
 def _sha256(path: Path) -> str:

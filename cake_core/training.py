@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import devices
 from .config import Config, param
+from .devices import PRECISIONS
 from .errors import CakeError
 from .rng import generator
 
-__all__ = ["TrainConfig", "TrainStep", "train"]
+__all__ = ["TrainConfig", "TrainStep", "augmented", "train"]
 
 SECONDS_BETWEEN_STEPS = 0.03  # of the iterator: short enough for a pause to be felt at once
 
@@ -53,7 +55,28 @@ class TrainConfig(Config):
         unit="pixels",
         group="Student",
         suits="images",
-        help="Images are moved by up to so many pixels in each direction while training. Points are not.",
+        help="Images are moved by up to so many pixels in each direction while training, a batch at a time.",
+    )
+    precision: str = param(
+        "fp32",
+        choices=PRECISIONS,
+        group="Advanced",
+        help="Number format of the network's products. bf16 is faster on GPUs and some CPUs, and keeps 3 digits of 7.",
+    )
+    crop: int = param(
+        0,
+        low=0,
+        high=16,
+        unit="pixels",
+        group="Student",
+        suits="images",
+        help="As the shift, but each image by its own offset and with a black border: usual for small photos.",
+    )
+    flip: bool = param(
+        False,
+        group="Student",
+        suits="images",
+        help="Half of the images, newly chosen each time, are mirrored left to right while training.",
     )
 
 
@@ -121,10 +144,14 @@ def train(
     done, since, running, yielded = 0, 0, torch.zeros((), device=device), time.perf_counter()
     while done < config.updates:
         for index in torch.randperm(len(x), generator=rng).to(device).split(config.batch_size):
-            batch = inputs(x[index])
+            raw = x[index]
+            if raw.dim() == 4 and (config.crop or config.flip):
+                raw = augmented(raw, config.crop, config.flip, rng)
+            batch = inputs(raw)
             if config.shift and batch.dim() == 4:
                 batch = _shifted(batch, config.shift, rng)
-            value = loss(network(batch), targets[index])
+            with devices.autocast(device, config.precision):
+                value = loss(network(batch), targets[index])
             optimiser.zero_grad(set_to_none=True)
             value.backward()
             optimiser.step()
@@ -148,6 +175,30 @@ def train(
 
 
 TRAINING_STREAM = 2**31 + 1
+
+
+def augmented(x: Tensor, crop: int, flip: bool, rng: torch.Generator) -> Tensor:
+    """Each image moved by its own random offset, with zeros beyond the border, and mirrored with probability 1/2.
+
+    One gather on the device of x, whatever the number of images.
+
+    Args:
+        x: images (B, C, H, W), raw or normalised.
+        crop: pixels to move by at most in each direction.
+        flip: whether to mirror.
+        rng: on the CPU, so that the draws do not depend on the device.
+    """
+    count, _, height, width = x.shape
+    offsets = torch.randint(0, 2 * crop + 1, (2, count, 1), generator=rng)
+    rows = offsets[0] + torch.arange(height)  # (B, H)
+    columns = offsets[1] + torch.arange(width)  # (B, W)
+    if flip:
+        mirrored = torch.rand(count, 1, generator=rng) < 0.5
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    rows, columns = rows.to(x.device), columns.to(x.device)
+    padded = F.pad(x, (crop,) * 4).permute(0, 2, 3, 1)  # (B, H + 2 crop, W + 2 crop, C)
+    which = torch.arange(count, device=x.device)[:, None, None]
+    return padded[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def _shifted(x: Tensor, most: int, rng: torch.Generator) -> Tensor:

@@ -39,7 +39,7 @@ with training:
         fitting = [m for m in models.MODELS.values() if info.kind in m.kinds]
         model = st.selectbox("Architecture", [m.name for m in fitting], format_func=lambda m: models.MODELS[m].title)
         st.caption(models.MODELS[model].help)
-        values = controls.configure(teachers.recipe(name), info.kind, key=f"teacher:recipe:{name}")
+        values = controls.configure(teachers.recipe(name, model), info.kind, key=f"teacher:recipe:{name}:{model}")
         config = data.DataConfig(name=name)
         if info.kind == "points":
             config = config.replace(**controls.configure(config, "points", key="teacher:points", skip=("name",)))

@@ -8,10 +8,20 @@ import torch
 from cake_core import hooks, models
 from cake_core.errors import CakeError
 from cake_core.models import MODELS
+from cake_core.models.vit import HEAD_WIDTH, LocalAttention, ShiftedPatches
 
 MNIST = (1, 28, 28)
 SHAPES = {"points": [(2,)], "images": [(1, 8, 8), MNIST, (1, 32, 32), (3, 32, 32)]}
-LARGE = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")  # tried at one size, for time's sake
+LARGE = (
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "vgg11",
+    "mobilenetv2",
+    "wrn40-2",
+)  # tried at one size, for time's sake
 CASES = [
     (name, shape)
     for name, m in MODELS.items()
@@ -28,6 +38,7 @@ CASES = [
         ("cnn", 107_658, 107),
         ("mlp", 118_282, 118),
         ("resnet4", 98_042, 98),
+        ("vit3", 109_901, 110),
     ],
 )
 def test_parameter_counts_of_the_paper(name, count, printed):
@@ -45,12 +56,70 @@ def test_parameter_counts_of_the_paper(name, count, printed):
         ("resnet50", 23_520_842, 23.5),
         ("resnet101", 42_512_970, 42.5),
         ("resnet152", 58_156_618, 58.2),
+        ("vit8", 1_138_610, 1.1),
+        ("vit4", 579_758, 0.58),
     ],
 )
 def test_parameter_counts_on_cifar(name, count, printed):
     """`printed` is what the CAKE paper prints, in millions."""
     assert models.parameter_count(models.build(name, (3, 32, 32), 10)) == count
     assert abs(count / 1e6 - printed) < 0.06
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "count"),
+    [
+        ("vit3", (1, 32, 32), 110_381),
+        ("hinton", MNIST, 784 * 1200 + 1200 + 1200 * 1200 + 1200 + 1200 * 10 + 10),
+        ("hinton-half", MNIST, 784 * 800 + 800 + 800 * 800 + 800 + 800 * 10 + 10),
+        ("alexnet", (3, 32, 32), 1_659_178),
+        ("alexnet-half", (3, 32, 32), 417_434),
+        ("wrn40-2", (3, 32, 32), 2_243_546),
+        ("wrn16-1", (3, 32, 32), 175_066),
+        ("vgg11", (3, 32, 32), 9_231_114),
+        ("mobilenetv2", (3, 32, 32), 2_236_682),
+    ],
+)
+def test_parameter_counts_of_the_other_networks(name, shape, count):
+    """The counts of the networks that the compared methods' own papers and code use."""
+    assert models.parameter_count(models.build(name, shape, 10)) == count
+
+
+def test_shifted_patches_meet_a_naive_loop():
+    """A token sees its own patch and the four half a patch away along the diagonals, with black beyond the border."""
+    layer = ShiftedPatches(channels=2, patch=4, width=3)
+    x = torch.randn(1, 2, 8, 12)
+    canvas = torch.zeros(2, 12, 16)
+    canvas[:, 2:10, 2:14] = x[0]
+    tokens = []
+    for row in range(0, 8, 4):
+        for column in range(0, 12, 4):
+            views = [
+                canvas[:, 2 + row + dy : 6 + row + dy, 2 + column + dx : 6 + column + dx]
+                for dy, dx in ((0, 0), (-2, -2), (-2, 2), (2, -2), (2, 2))
+            ]
+            values = torch.cat([view.reshape(2, 16) for view in views]).flatten()
+            tokens.append(layer.embed(layer.norm(values)))
+    torch.testing.assert_close(layer(x)[0], torch.stack(tokens))
+
+
+def test_local_attention_meets_a_naive_loop():
+    """Token i weighs the others by softmax(q_i k_j exp(t)) and itself not at all."""
+    layer = LocalAttention(width=6, heads=2)
+    x = torch.randn(1, 5, 6)
+    query, key, value = layer.query_key_value(x[0]).view(5, 3, 2, HEAD_WIDTH).unbind(1)  # each (5, heads, width)
+    mixed = torch.empty(5, 2, HEAD_WIDTH)
+    for head in range(2):
+        for i in range(5):
+            others = [j for j in range(5) if j != i]
+            weights = torch.stack([query[i, head] @ key[j, head] * layer.temperature.exp() for j in others]).softmax(0)
+            mixed[i, head] = sum(w * value[j, head] for w, j in zip(weights, others, strict=True))
+    torch.testing.assert_close(layer(x)[0], layer.out(mixed.flatten(1)))
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 30, 33), (1, 100, 70)])
+def test_a_transformer_takes_images_of_any_size(shape):
+    assert models.build("vit3", shape, 4).eval()(torch.zeros(2, *shape)).shape == (2, 4)
 
 
 def test_the_stem_keeps_small_images_whole():

@@ -7,9 +7,11 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from cake_core import data, evaluation, runs, teacher
 from cake_core.errors import CakeError
+from cake_core.training import TrainConfig
 
 SHIPPED = ["digits/lenet5", "fashion-mnist/lenet5", "mnist/lenet5", "moons/mlp", "usps/lenet5"]
 
@@ -57,7 +59,7 @@ def test_training_gives_the_shipped_teacher_again():
     training = teacher.TeacherTraining(data.load(card.data_config), card.data_config, "mlp", seed=card.seed)
     for _ in training:
         pass
-    assert training.teacher.card.recipe == card.recipe
+    assert training.teacher.card.recipe == TrainConfig.from_dict(card.recipe).to_dict()
     assert abs(training.teacher.card.accuracy.value - card.accuracy.value) < 0.01
 
 
@@ -68,6 +70,38 @@ def trained() -> teacher.Teacher:
     for _ in training:
         pass
     return training.teacher
+
+
+def test_rounded_weights_are_stored_in_half_the_room_and_tested_as_stored(trained, tmp_path):
+    config = data.DataConfig(points=100)
+    settings = teacher.recipe("moons", updates=20)
+    training = teacher.TeacherTraining(data.load(config), config, "mlp", settings, half=True)
+    for _ in training:
+        pass
+    training.teacher.save(tmp_path, "half")
+    trained.save(tmp_path, "whole")
+    half, whole = (load_file(tmp_path / f"{name}.safetensors") for name in ("half", "whole"))
+    assert {v.dtype for v in half.values()} == {torch.float16}
+    assert {v.dtype for v in whole.values()} == {torch.float32}
+    for name, value in whole.items():
+        torch.testing.assert_close(half[name].float(), value, rtol=1e-3, atol=1e-6)
+        assert torch.equal(half[name].float(), training.network.state_dict()[name])
+
+
+def test_the_card_knows_its_data(trained):
+    """Other examples, or the same in another order, have another checksum."""
+    same = data.load(data.DataConfig(points=100))
+    assert trained.card.data_sha256 == same.checksum
+    assert data.load(data.DataConfig(points=100, seed=1)).checksum != same.checksum
+    assert all(len(card.data_sha256) == 64 for card in teacher.shipped().values())
+
+
+def test_recipes_know_data_and_architecture():
+    assert teacher.recipe("cifar10", "resnet34").learning_rate == 0.1
+    assert teacher.recipe("cifar10", "vit4").optimizer == "adam"
+    assert teacher.recipe("cifar10", "lenet5").flip
+    assert teacher.recipe("digits", "vit3").updates == teacher.recipe("digits").updates
+    assert teacher.recipe("mnist", "vit3", updates=5).updates == 5
 
 
 def test_a_teacher_trained_here_can_be_loaded(trained):

@@ -7,7 +7,8 @@ import torch
 
 from cake_core import data, evaluation, models
 from cake_core.errors import CakeError
-from cake_core.training import TrainConfig, _shifted, train
+from cake_core.rng import generator
+from cake_core.training import TrainConfig, _shifted, augmented, train
 
 MOONS = data.DataConfig(points=400)
 
@@ -84,3 +85,47 @@ def test_what_cannot_be_trained_is_a_sentence():
     x = torch.full((10, 2), float("nan"))
     with pytest.raises(CakeError, match="The training diverged"):
         list(train(network, x, torch.zeros(10, dtype=torch.int64), TrainConfig(updates=5)))
+
+
+def test_crops_and_flips_meet_a_naive_loop():
+    x = torch.arange(6 * 2 * 5 * 4, dtype=torch.uint8).view(6, 2, 5, 4)
+    made = augmented(x, crop=2, flip=True, rng=generator(3))
+    rng = generator(3)
+    rows, columns = torch.randint(0, 5, (2, 6, 1), generator=rng).flatten(1).tolist()
+    mirrored = (torch.rand(6, 1, generator=rng) < 0.5).flatten().tolist()
+    assert len(set(mirrored)) == 2
+    for image, was, dy, dx, mirror in zip(made, x, rows, columns, mirrored, strict=True):
+        canvas = torch.zeros(2, 9, 8, dtype=torch.uint8)
+        canvas[:, 2:7, 2:6] = was
+        wanted = canvas[:, dy : dy + 5, dx : dx + 4]
+        assert torch.equal(image, wanted.flip(2) if mirror else wanted)
+    assert made.dtype == torch.uint8
+
+
+def test_augmentation_is_switched_on_by_the_settings():
+    """Raw images are augmented before they are normalised, and only while training."""
+    x = torch.full((8, 1, 8, 8), 255, dtype=torch.uint8)
+    seen = []
+
+    def inputs(raw):
+        seen.append(raw)
+        return raw.float() / 255
+
+    for settings in ({}, {"crop": 3}):
+        network = models.build("lenet5-half", (1, 8, 8), 2)
+        config = TrainConfig(updates=1, batch_size=8, **settings)
+        for _ in train(network, x, torch.zeros(8, dtype=torch.int64), config, inputs=inputs):
+            pass
+    plain, cropped = seen
+    assert (plain == 255).all()
+    assert (cropped == 0).any()
+
+
+def test_bfloat16_learns_the_same_and_leaves_the_weights_in_float32():
+    exact, _ = learn()
+    rough, _ = learn(precision="bf16")
+    dataset = data.load(MOONS)
+    answers = [evaluation.predict(n, dataset.test_x, dataset.inputs) for n in (exact, rough)]
+    assert not torch.equal(*answers)
+    assert evaluation.agreement(*answers).value > 0.97
+    assert {p.dtype for p in rough.parameters()} == {torch.float32}

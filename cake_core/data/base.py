@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -84,6 +85,14 @@ class Dataset:
     def pixels(self, x: Tensor) -> Tensor:
         """The inverse for images: uint8 pixels of normalised inputs, clamped to what can be shown."""
         return ((x * self.std + self.mean).clamp(0, 1) * 255).round().to(torch.uint8)
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 of the raw examples and labels, training part first."""
+        digest = hashlib.sha256()
+        for tensor in (self.train_x, self.train_y, self.test_x, self.test_y):
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     @cached_property
     def half_width(self) -> float:

@@ -13,10 +13,14 @@ import torch
 from torch import nn
 
 from ..errors import CakeError
+from .alexnet import alexnet, alexnet_half
 from .cnn import cnn
 from .lenet import lenet5, lenet5_half
-from .mlp import mlp
+from .mlp import hinton_net, hinton_net_half, mlp
 from .resnet import DEPTHS, resnet, resnet4
+from .torchvision_nets import mobilenet_v2, vgg11
+from .vit import SIZES, vit
+from .wide import wide_resnet
 
 __all__ = ["MODELS", "ModelInfo", "build", "parameter_count"]
 
@@ -33,6 +37,13 @@ class ModelInfo:
     help: str
     make: Callable[[Shape, int], nn.Module]
 
+    @property
+    def for_a_gpu(self) -> bool:
+        """Whether training it on a CPU takes too long to wait for."""
+        return self.help.endswith(GPU)
+
+
+GPU = "Meant for a GPU."
 
 MODELS: dict[str, ModelInfo] = {
     m.name: m
@@ -44,10 +55,28 @@ MODELS: dict[str, ModelInfo] = {
         ModelInfo("resnet4", "ResNet-4", ("images",), "Four residual blocks with batch normalisation.", resnet4),
         *(
             ModelInfo(
+                f"vit{depth}",
+                f"ViT-{depth}",
+                ("images",),
+                f"A vision transformer for small data: {depth} layers, patches of 4x4 pixels.",
+                vit(depth),
+            )
+            for depth in SIZES
+        ),
+        ModelInfo("hinton", "HintonNet", ("images",), "Two hidden layers of 1,200 units.", hinton_net),
+        ModelInfo("hinton-half", "HintonNet-Half", ("images",), "Two hidden layers of 800 units.", hinton_net_half),
+        ModelInfo("alexnet", "AlexNet", ("images",), "Five convolutions, two hidden layers; for CIFAR-10.", alexnet),
+        ModelInfo("alexnet-half", "AlexNet-Half", ("images",), "AlexNet at half of every width.", alexnet_half),
+        ModelInfo("wrn16-1", "WResNet-16-1", ("images",), "16 layers, 16 to 64 channels.", wide_resnet(16, 1)),
+        ModelInfo("wrn40-2", "WResNet-40-2", ("images",), f"40 layers, twice as wide. {GPU}", wide_resnet(40, 2)),
+        ModelInfo("mobilenetv2", "MobileNetV2", ("images",), f"Inverted residuals. {GPU}", mobilenet_v2),
+        ModelInfo("vgg11", "VGG-11", ("images",), f"Eight plain convolutions up to 512 wide. {GPU}", vgg11),
+        *(
+            ModelInfo(
                 f"resnet{depth}",
                 f"ResNet-{depth}",
                 ("images",),
-                f"{depth} layers with batch normalisation, and a 3x3 stem for small images. Meant for a GPU.",
+                f"{depth} layers with batch normalisation, and a 3x3 stem for small images. {GPU}",
                 resnet(depth),
             )
             for depth in DEPTHS

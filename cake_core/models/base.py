@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-__all__ = ["Classifier", "enlarge"]
+__all__ = ["Classifier", "enlarge", "fitted"]
 
 
 class Classifier(nn.Module):
@@ -26,3 +26,18 @@ class Classifier(nn.Module):
 def enlarge(shape: tuple[int, ...], side: int) -> list[nn.Module]:
     """Layers that bring images smaller than `side` to side x side (none for larger ones), bilinearly."""
     return [nn.Upsample((side, side), mode="bilinear")] if min(shape[1:]) < side else []
+
+
+def fitted(shape: tuple[int, ...], side: int, multiple: int) -> tuple[list[nn.Module], tuple[int, int]]:
+    """Layers that bring images to at least `side` and to sides that are multiples of a number; and the new sides.
+
+    Args:
+        shape: (channels, height, width).
+        side: the smallest side in pixels; smaller images become square ones of the next multiple of 32.
+        multiple: what both sides are to be a multiple of.
+    """
+    if min(shape[1:]) < side:
+        sides = (-(-side // 32) * 32,) * 2
+    else:
+        sides = tuple(-(-s // multiple) * multiple for s in shape[1:])
+    return ([] if sides == tuple(shape[1:]) else [nn.Upsample(sides, mode="bilinear")]), sides

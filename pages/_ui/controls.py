@@ -131,7 +131,7 @@ def experiment_controls(screen: Screen, default: str) -> str:
         with st.expander("Teacher, seeds and more", icon=":material/tune:"):
             bound.teacher(e.data.name)
             bound.fields(e.data, prefix="data.", only=("points", "seed"))
-            bound.fields(e, only=("seed", "device"))
+            bound.fields(e, only=("seed", "device", "precision", "compiled"))
             bound.fields(e.settings, groups=("Advanced",))
     return kind
 

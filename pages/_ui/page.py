@@ -215,7 +215,7 @@ def adapt(experiment: Experiment, changes: Mapping[str, str]) -> Experiment:
     if "data" in changes:
         flat.pop("teacher", None)  # it learned the other data
     if "data" in changes or "method" in changes:
-        core = {k: flat[k] for k in ("data", "method", "seed", "device") if k in flat}
+        core = {k: flat[k] for k in ("data", "method", "seed", "device", "precision", "compiled") if k in flat}
         fresh = Experiment.from_query(core)
         if _kind(fresh) == _kind(experiment):
             known = {p.name for p in fresh.settings.params()} | {"teacher"}
