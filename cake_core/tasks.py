@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from . import data, devices, evaluation, figures, models, runs
 from . import teacher as teachers
-from .comparison import SOURCES, MethodComparison, StudentComparison, summarise
+from .comparison import GLANCE, SOURCES, MethodComparison, StudentComparison, summarise
 from .data import DataConfig
 from .embedding import embed
 from .errors import CakeError
@@ -269,7 +269,15 @@ class TrainStudents(Task):
 
     def scene(self) -> bytes:
         legend = [(SOURCES[k], *figures.LINES[k]) for k in self.comparison.sources]
-        return encode({"type": "scene", "kind": "figure", "legend": legend})
+        run, config, epoch = self.comparison.run, self.comparison.config, self.comparison.epoch
+        judged = min(GLANCE, len(run.dataset.test_x))
+        note = (
+            f"One epoch is one pass over the {len(run.samples):,} synthetic samples: {epoch:,} updates of up to "
+            f"{config.batch_size:,}. All students make the same {config.updates:,} updates. While they train they are "
+            f"judged on {judged:,} of the {len(run.dataset.test_x):,} real test examples, in the end on all. Losses on "
+            "what a student learns from do not compare between students: they learn from different answers."
+        )
+        return encode({"type": "scene", "kind": "figure", "legend": legend, "note": note})
 
     def frame(self, update: Update, version: int, last: bool) -> bytes | None:
         """The curves so far, when there is more of them to see."""

@@ -665,7 +665,7 @@ class LiveView {
         line.style.borderColor = colour;
         return element("span", {}, line, name);
       });
-      stage.append(element("div", { className: "legend" }, ...names), (this.figure = element("div", { className: "figures" })));
+      stage.append(element("div", { className: "legend" }, ...names), (this.figure = element("div", { className: "figures" })), element("p", { textContent: scene.note ?? "" }));
     }
     this.describe();
     try {
@@ -1071,11 +1071,14 @@ class LiveView {
     if (!frame || !window.Plotly?.react || key === this.figureKey) return;
     this.figureKey = key;
     const figures = [frame.figure].flat(), axis = { gridcolor: this.theme.line, color: this.theme.text, zeroline: false };
-    while (this.figure.children.length < figures.length) this.figure.append(element("div", { role: "img" }));
+    while (this.figure.children.length < figures.length) this.figure.append(element("div"));
     figures.forEach(({ data, layout }, k) => {
       const node = this.figure.children[k];
       delete layout.template;
-      if (layout.meta) node.setAttribute("aria-label", layout.meta);
+      if (layout.meta) {
+        node.setAttribute("role", "img");
+        node.setAttribute("aria-label", layout.meta);
+      }
       window.Plotly.react(
         node, data,
         { ...layout, width: node.clientWidth, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: this.theme.text, family: "inherit" }, xaxis: { ...layout.xaxis, ...axis }, yaxis: { ...layout.yaxis, ...axis } },
