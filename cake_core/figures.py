@@ -301,9 +301,9 @@ def students(summary: Sequence[dict[str, Any]], teacher: dict[str, float], title
         [LINES[r["source"]][0] for r in summary],
         "Accuracy on real test data",
     )
-    figure.add_vline(
-        x=100 * teacher["value"], line={"dash": "dot", "color": COLOURS["teacher"]}, annotation_text="teacher"
-    )
+    line = {"dash": "dot", "color": COLOURS["teacher"]}
+    left = {"annotation_position": "top left", "annotation_text": "teacher"}  # at the right it would be cut off
+    figure.add_vline(x=100 * teacher["value"], line=line, **left)
     figure.update_layout(margin={"t": 24})
     return figure
 

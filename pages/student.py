@@ -19,6 +19,13 @@ open_page(
     "a teacher.",
 )
 
+WHAT = {
+    "samples": "The synthetic samples chosen above, with the teacher's answers.",
+    "noise": "As many samples of pure noise, with the teacher's answers. Whatever a method claims must be more than this "
+    "gives, so this student is always there.",
+    "kd": "The real training data, with their labels and the teacher's softened answers: what one would do with data.",
+    "labels": "The real training data and their labels, without a teacher.",
+}
 QUICK = 1500  # updates with which the page answers in about a minute on a laptop
 
 chosen = choose_run("student")
@@ -43,18 +50,13 @@ with left:
     st.caption(models.MODELS[model].help)
     if counts:
         panels.show_sizes(counts[model], card)
-    beside = st.pills(
-        "Learn from",
-        [k for k in SOURCES if k != CONTROL],
-        selection_mode="multi",
-        default=[k for k in SOURCES if k != CONTROL],
-        format_func=SOURCES.get,
-        key="student:sources",
-    )
-    st.caption(
-        "A student of noise only, the control, is always there. All get the same number of updates and, for each seed, "
-        "the same initial weights."
-    )
+    st.markdown("Students learn from")
+    sources = [
+        k
+        for k, title in SOURCES.items()
+        if st.checkbox(title, True, key=f"student:from:{k}", help=WHAT[k], disabled=k == CONTROL)
+    ]
+    st.caption("All get the same number of updates and, for each seed, the same initial weights.")
     start = StudentConfig.for_data(info, model=model)
     start = start.replace(updates=min(QUICK, start.updates))
     key = f"student:{info.name}"
@@ -66,16 +68,16 @@ with left:
         values |= controls.configure(start, info.kind, key=key, only=("targets", "batch_size", "optimizer"))
         values |= controls.configure(start, info.kind, key=f"{key}:{model}", only=("learning_rate",))
     kd = KDConfig()
-    if "kd" in beside:
+    if "kd" in sources:
         with st.expander("Distillation with data", icon=":material/thermostat:"):
             st.latex(r"(1-a)\,\mathrm{CE}(y, p_S) + a\,t^2\,\mathrm{KL}(p_T^t \,\|\, p_S^t)")
             st.caption("The factor t² keeps the teacher's share as strong at any t. Hinton, Vinyals and Dean (2015).")
             kd = kd.replace(**controls.configure(kd, info.kind, key="student:kd"))
-    students = (1 + len(beside)) * seeds
+    students = len(sources) * seeds
     st.caption(f"{students} students, {students * values['updates']:,} updates in all.")
     if st.button("Train", type="primary", icon=":material/backpack:", width="stretch"):
         config = start.replace(**values)
-        spec = {"run": run, "student": config.to_dict(), "seeds": seeds, "sources": beside, "kd": kd.to_dict()}
+        spec = {"run": run, "student": config.to_dict(), "seeds": seeds, "sources": sources, "kd": kd.to_dict()}
         begin("student", "students", spec)
 with right:
     if job := begun("student", "Press **Train**: students of up to four kinds learn side by side."):

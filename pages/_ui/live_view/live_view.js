@@ -662,7 +662,7 @@ class LiveView {
     } else if (scene.kind === "figure") {
       const names = (scene.legend ?? []).map(([name, colour, dash]) => {
         const line = element("i", { className: dash });
-        line.style.borderColor = colour;
+        line.style.color = colour;
         return element("span", {}, line, name);
       });
       stage.append(element("div", { className: "legend" }, ...names), (this.figure = element("div", { className: "figures" })), element("p", { textContent: scene.note ?? "" }));
