@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -192,8 +193,19 @@ def grid(summary: Sequence[dict[str, Any]], titles: dict[str, str]) -> go.Figure
     return figure
 
 
-def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> go.Figure:
-    """A confusion matrix: rows are true classes, columns answers; colour by share of the row, numbers are counts."""
+def confusion(
+    matrix: Sequence[Sequence[int]],
+    classes: Sequence[str],
+    rows: str = "true class",
+    columns: str = "the teacher's answer",
+) -> go.Figure:
+    """A confusion matrix: colour by share of the row, numbers are counts.
+
+    Args:
+        matrix: counts (C, C).
+        classes: names of the classes.
+        rows, columns: what they are.
+    """
     shares = [[count / sum(row) if count else None for count in row] for row in matrix]
     figure = go.Figure(
         go.Heatmap(
@@ -206,14 +218,14 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> go.Fig
             showscale=False,
             text=[[str(c) if c else "" for c in row] for row in matrix],
             texttemplate="%{text}",
-            hovertemplate="true %{y}, answered %{x}: %{text}<extra></extra>",
+            hovertemplate=f"{rows} %{{y}}, {columns} %{{x}}: %{{text}}<extra></extra>",
         )
     )
     figure.update_layout(
         height=120 + 32 * len(classes),
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
-        xaxis={"title": "the teacher's answer", "type": "category", "showgrid": False},
-        yaxis={"title": "true class", "type": "category", "autorange": "reversed", "showgrid": False},
+        xaxis={"title": columns, "type": "category", "showgrid": False},
+        yaxis={"title": rows, "type": "category", "autorange": "reversed", "showgrid": False},
     )
     return figure
 
@@ -362,26 +374,180 @@ def _rgba(colour: str, alpha: float) -> str:
     return f"rgba({red},{green},{blue},{alpha})"
 
 
-def students(summary: Sequence[dict[str, Any]], teacher: dict[str, float], titles: dict[str, str]) -> go.Figure:
-    """Students by what they learned from, with one standard deviation over seeds, and the teacher's accuracy as a line.
+# Colour and dash of students, by what they learned from.
+LINES = {
+    "samples": (COLOURS["cake"], "solid"),
+    "noise": (COLOURS["noise"], "dot"),
+    "kd": (COLOURS["lake"], "dash"),
+    "labels": (COLOURS["naive"], "dashdot"),
+}
+
+
+def students(summary: Sequence[dict[str, Any]], teacher: dict[str, float], titles: Mapping[str, str]) -> go.Figure:
+    """Students by what they learned from, and the teacher's accuracy as a line. Whiskers are one standard deviation
+    over seeds, or the 95 % interval where there is a single seed.
 
     Args:
-        summary: rows with "source", "accuracy_mean" and "accuracy_std".
-        teacher: "value", "low" and "high" of the teacher's accuracy.
+        summary: rows with "source", "seeds", "accuracy_mean", "accuracy_std", and "accuracy_interval" of a single seed.
+        teacher: "value" of the teacher's accuracy.
         titles: what a source is called.
     """
-    colours = {"samples": COLOURS["cake"], "noise": COLOURS["noise"], "data": COLOURS["lake"]}
     figure = _bars(
         [titles[r["source"]] for r in summary],
         [r["accuracy_mean"] for r in summary],
-        [(r["accuracy_mean"] - r["accuracy_std"], r["accuracy_mean"] + r["accuracy_std"]) for r in summary],
-        [colours[r["source"]] for r in summary],
+        [
+            (r["accuracy_mean"] - r["accuracy_std"], r["accuracy_mean"] + r["accuracy_std"])
+            if r["seeds"] > 1
+            else r["accuracy_interval"]
+            for r in summary
+        ],
+        [LINES[r["source"]][0] for r in summary],
         "Accuracy on real test data",
     )
-    figure.add_vline(
-        x=100 * teacher["value"], line={"dash": "dot", "color": COLOURS["teacher"]}, annotation_text="teacher"
+    line = {"dash": "dot", "color": COLOURS["teacher"]}
+    left = {"annotation_position": "top left", "annotation_text": "teacher"}  # at the right it would be cut off
+    figure.add_vline(x=100 * teacher["value"], line=line, **left)
+    figure.update_layout(margin={"t": 24})
+    return figure
+
+
+CURVES = {
+    "training_loss": "Loss on what it learns from",
+    "test_loss": "Loss on real test data",
+    "accuracy": "Accuracy on real test data",
+    "agreement": "Agreement with the teacher",
+}
+
+
+def curves(looks: Sequence[Mapping[str, Any]], seeds: int, epoch: int, titles: Mapping[str, str]) -> list[go.Figure]:
+    """Students in training: a small chart for each number of `CURVES`, with one line for each source.
+
+    A line is the seed in training; earlier seeds stand behind it, thin. When all have finished it is their mean, with
+    one standard deviation around it.
+
+    Args:
+        looks: points with "source", "seed", "update" and the numbers, in order; None where a number is missing.
+        seeds: how many seeds there will be.
+        epoch: updates in one pass over the synthetic samples.
+        titles: what a source is called.
+    """
+    end = max((p["update"] for p in looks), default=0)
+    began = list(dict.fromkeys(p["seed"] for p in looks))
+    finished = [s for s in began if any(p["seed"] == s and p["update"] == end for p in looks)]
+    figures = []
+    for name, title in CURVES.items():
+        figure, share = go.Figure(), name in ("accuracy", "agreement")
+        latest = []
+        for source in dict.fromkeys(p["source"] for p in looks):
+            mine = [p for p in looks if p["source"] == source and p[name] is not None]
+            by_seed = [[p for p in mine if p["seed"] == s] for s in began]
+            complete = len(finished) == seeds > 1
+            mean = _add_band(figure, by_seed, name, epoch, LINES[source][0]) if complete else by_seed[-1]
+            for points in () if complete else by_seed[:-1]:
+                figure.add_trace(_line(points, name, epoch, LINES[source], thin=True))
+            figure.add_trace(_line(mean, name, epoch, LINES[source], title=titles[source]))
+            if mean:
+                latest.append(
+                    f"{titles[source]} {100 * mean[-1][name]:.0f} %"
+                    if share
+                    else f"{titles[source]} {mean[-1][name]:.2f}"
+                )
+        figure.update_layout(
+            title={"text": title, "font": {"size": 13}, "x": 0, "xanchor": "left", "y": 0.97},
+            height=220,
+            margin={"l": 44, "r": 8, "t": 30, "b": 38},
+            xaxis={"title": {"text": f"epochs of {epoch:,} updates", "standoff": 4, "font": {"size": 11}}, "nticks": 6},
+            yaxis={"range": [0, 1.02], "tickformat": ".0%"} if share else {"rangemode": "tozero", "nticks": 5},
+            showlegend=False,
+            meta=f"{title}. Now: {', '.join(latest) or 'nothing yet'}.",
+        )
+        figures.append(figure)
+    return figures
+
+
+def _line(
+    points: Sequence[Mapping[str, Any]],
+    name: str,
+    epoch: int,
+    look: tuple[str, str],
+    title: str = "",
+    thin: bool = False,
+) -> go.Scatter:
+    colour, dash = look
+    return go.Scatter(
+        x=[p["update"] / epoch for p in points],
+        y=[p[name] for p in points],
+        mode="lines",
+        name=title,
+        line={"color": colour, "dash": dash, "width": 1 if thin else 2.2},
+        opacity=0.45 if thin else 1,
+        hoverinfo="skip" if thin else "name+y",
+    )
+
+
+def _add_band(
+    figure: go.Figure, by_seed: Sequence[Sequence[Mapping[str, Any]]], name: str, epoch: int, colour: str
+) -> list[dict[str, Any]]:
+    """Adds mean ± one standard deviation over seeds; returns the mean as points."""
+    mean, low, high = [], [], []
+    for points in zip(*by_seed, strict=True):
+        values = [p[name] for p in points]
+        centre, spread = statistics.fmean(values), statistics.stdev(values)
+        mean.append({"update": points[0]["update"], name: centre})
+        low.append(centre - spread)
+        high.append(centre + spread)
+    x = [p["update"] / epoch for p in mean]
+    figure.add_trace(
+        go.Scatter(
+            x=x + x[::-1],
+            y=high + low[::-1],
+            fill="toself",
+            fillcolor=_rgba(colour, 0.18),
+            line={"width": 0},
+            mode="lines",
+            hoverinfo="skip",
+        )
+    )
+    return mean
+
+
+def difference(seen: Mapping[str, Any], classes: Sequence[str]) -> go.Figure:
+    """The plane in view: tinted by the teacher's answers, orange where the student answers otherwise.
+
+    Args:
+        seen: "half_width", and the answers of "teacher" and "student" on a grid (R, R), rows from below.
+        classes: names of the classes.
+    """
+    width, teacher, student = seen["half_width"], seen["teacher"], seen["student"]
+    step = 2 * width / (len(teacher) - 1)
+    axis = [-width + step * i for i in range(len(teacher))]
+    figure = go.Figure()
+    for k, name in enumerate(classes):
+        z = [[1 if answer == k else None for answer in row] for row in teacher]
+        figure.add_trace(_area(axis, z, _rgba(CLASS_COLOURS[k % len(CLASS_COLOURS)], 0.3), f"teacher: {name}"))
+    z = [[1 if a != b else None for a, b in zip(*rows, strict=True)] for rows in zip(teacher, student, strict=True)]
+    figure.add_trace(_area(axis, z, "#E69F00", "the student says otherwise"))
+    figure.update_layout(
+        height=420,
+        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        xaxis={"range": [-width, width], "showgrid": False, "zeroline": False},
+        yaxis={"range": [-width, width], "showgrid": False, "zeroline": False, "scaleanchor": "x"},
+        legend=LEGEND_BELOW,
     )
     return figure
+
+
+def _area(axis: Sequence[float], z: list[list[int | None]], colour: str, name: str) -> go.Heatmap:
+    return go.Heatmap(
+        x=axis,
+        y=axis,
+        z=z,
+        colorscale=[[0, colour], [1, colour]],
+        showscale=False,
+        name=name,
+        showlegend=True,
+        hoverinfo="skip",
+    )
 
 
 def agreement_by_samples(rows: Sequence[dict[str, str]]) -> go.Figure:

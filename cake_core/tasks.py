@@ -8,21 +8,23 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
-from . import data, devices, evaluation, figures, imports, inbox, runs
+import torch
+from safetensors.torch import save_file
+
+from . import data, devices, evaluation, figures, imports, inbox, models, runs
 from . import teacher as teachers
-from .comparison import MethodComparison, StudentComparison, summarise
+from .comparison import GLANCE, SOURCES, MethodComparison, StudentComparison, summarise
 from .data import DataConfig
 from .embedding import Embedding, Placing
 from .errors import CakeError
 from .frames import DistillationView, encode
 from .grid import Grid
 from .methods import METHODS
-from .models import MODELS
 from .pipeline import Distillation, Experiment, Update, need_examples, noise_only
-from .student import StudentConfig
+from .student import KDConfig, StudentConfig
 from .teacher import TeacherTraining
 
 __all__ = ["TASKS", "Task"]
@@ -275,13 +277,51 @@ class InspectTeacher(Task):
         return self._seen
 
 
+class CountParameters(Task):
+    """Student: how large every architecture is for some data. A task, because some of them take long to import."""
+
+    kind = "parameters"
+
+    def __init__(self, data_name: str):
+        self.info = data.info(data_name)
+        self.found: dict[str, int] = {}
+        self._updates = self._loop()
+
+    def __next__(self) -> Update:
+        return next(self._updates)
+
+    def _loop(self) -> Iterator[Update]:
+        fitting = [m.name for m in models.MODELS.values() if self.info.kind in m.kinds]
+        for number, name in enumerate(fitting, start=1):
+            with torch.device("meta"):  # shapes without values: quick, whatever the size
+                model = models.build(name, self.info.shape, len(self.info.classes))
+            self.found[name] = models.parameter_count(model)
+            yield Update("data", number / len(fitting), "Counting parameters")
+
+    def finish(self) -> dict[str, Any]:
+        return {"parameters": self.found}
+
+
 class TrainStudents(Task):
     """Student: students of one architecture on a run's samples, on noise, and on the teacher's data."""
 
     kind = "students"
 
-    def __init__(self, run: str, student: dict[str, Any], seeds: int):
-        self.comparison = StudentComparison(Distillation.restore(run), StudentConfig.from_dict(student), seeds)
+    def __init__(
+        self,
+        run: str,
+        student: dict[str, Any],
+        seeds: int,
+        sources: Sequence[str] = tuple(SOURCES),
+        kd: dict[str, Any] | None = None,
+    ):
+        self.base = run
+        self.comparison = StudentComparison(
+            Distillation.restore(run), StudentConfig.from_dict(student), seeds, sources, KDConfig.from_dict(kd or {})
+        )
+        if self.comparison.run.dataset.info.kind == "points":
+            self.threads = 1
+        self._drawn, self._shown = 0.0, -1
 
     def __next__(self) -> Update:
         return next(self.comparison)
@@ -290,33 +330,56 @@ class TrainStudents(Task):
         self.comparison.close()
 
     def scene(self) -> bytes:
-        return encode({"type": "scene", "kind": "curves", "curves": "Accuracy on real test data", "percent": True})
+        legend = [(SOURCES[k], *figures.LINES[k]) for k in self.comparison.sources]
+        run, config, epoch = self.comparison.run, self.comparison.config, self.comparison.epoch
+        judged = min(GLANCE, len(run.dataset.test_x))
+        note = (
+            f"One epoch is one pass over the {len(run.samples):,} synthetic samples: {epoch:,} updates of up to "
+            f"{config.batch_size:,}. All students make the same {config.updates:,} updates. While they train they are "
+            f"judged on {judged:,} of the {len(run.dataset.test_x):,} real test examples, in the end on all. Losses on "
+            "what a student learns from do not compare between students: they learn from different answers."
+        )
+        return encode({"type": "scene", "kind": "figure", "legend": legend, "note": note})
 
     def frame(self, update: Update, version: int, last: bool) -> bytes | None:
-        if update.training is None:
+        """The curves so far, when there is more of them to see."""
+        looks, now = self.comparison.looks, time.monotonic()
+        if not looks or (not last and (len(looks) == self._shown or now - self._drawn < SECONDS_BETWEEN_CURVES)):
             return None
-        step = update.training
-        return self.message(update, step.update, step.total, self.comparison.curve)
+        self._drawn, self._shown = now, len(looks)
+        charts = figures.curves([asdict(p) for p in looks], self.comparison.seeds, self.comparison.epoch, SOURCES)
+        figure = [json.loads(chart.to_json()) for chart in charts]
+        return self.message(update, looks[-1].update, self.comparison.config.updates, {}, figure=figure)
 
     def finish(self) -> dict[str, Any]:
-        rows = [
-            {
-                "source": r.source,
-                "seed": r.seed,
-                "accuracy": r.accuracy.value,
-                "agreement": r.agreement.value,
-                "calibration_error": r.calibration_error,
-                "n_test": r.accuracy.n,
-            }
-            for r in self.comparison.results
-        ]
-        run = self.comparison.run
-        logits = evaluation.predict(run.oracle.network, run.dataset.test_x, run.dataset.inputs)
-        return {
+        comparison, dataset = self.comparison, self.comparison.run.dataset
+        rows = [r.to_dict() for r in comparison.results]
+        summary = summarise(rows, ["source"], ["accuracy", "agreement", "plane_agreement", "calibration_error"])
+        if comparison.seeds == 1:  # nothing to spread over: the intervals of the one student
+            summary = [{**row, **line} for row, line in zip(rows, summary, strict=True)]
+        result = {
+            "base": self.base,
+            "student": comparison.config.to_dict(),
+            "kd": comparison.kd.to_dict(),
+            "epoch": comparison.epoch,
             "rows": rows,
-            "summary": summarise(rows, ["source"], ["accuracy", "agreement", "calibration_error"]),
-            "teacher_accuracy": evaluation.accuracy(logits, run.dataset.test_y).to_dict(),
+            "summary": summary,
+            "teacher_accuracy": evaluation.accuracy(comparison.of_teacher, dataset.test_y).to_dict(),
+            "classes": dataset.info.classes,
+            "confusion": {k: m.tolist() for k, m in comparison.confusion.items()},
+            "differences": comparison.differences,
         }
+        run = runs.create()
+        for source, network in comparison.first.items():
+            weights = {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
+            about = {"model": comparison.config.model, "data": dataset.info.name, "source": source}
+            save_file(weights, runs.find(run) / f"{source}.safetensors", {**about, "seed": str(rows[0]["seed"])})
+        curves = [asdict(p) for p in comparison.looks]
+        runs.write_json(runs.find(run) / "run.json", {"kind": self.kind, **result, "curves": curves})
+        return {"run": run, **result}
+
+
+SECONDS_BETWEEN_CURVES = 0.5
 
 
 NO_MAP = "there is nothing to make a map from, which takes real inputs. Choose a run on a data set with examples"
@@ -465,7 +528,10 @@ class CompareNetworks(Task):
 
 def _titles(grid: Grid) -> dict[str, str]:
     """What the teachers and students of a grid are called."""
-    return {name: MODELS[name].title if name in MODELS else teachers.card(name).network_title for name in grid.names}
+    return {
+        name: models.MODELS[name].title if name in models.MODELS else teachers.card(name).network_title
+        for name in grid.names
+    }
 
 
 TASKS: dict[str, type[Task]] = {
@@ -475,6 +541,7 @@ TASKS: dict[str, type[Task]] = {
         TrainTeacher,
         ImportTeacher,
         InspectTeacher,
+        CountParameters,
         TrainStudents,
         Embed,
         Compare,

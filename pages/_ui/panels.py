@@ -10,18 +10,21 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from cake_core import figures, models
+from cake_core import figures, models, runs
+from cake_core.comparison import SOURCES
 from cake_core.imports import PRESETS
 from cake_core.jobs import Job
 from cake_core.methods import METHODS
 from cake_core.teacher import TeacherCard
 
 __all__ = [
+    "architecture",
     "show_comparison",
     "show_figure_one",
     "show_figure_three",
     "show_grid",
     "show_outcome",
+    "show_sizes",
     "show_students",
     "show_teacher",
     "teacher_cards",
@@ -222,32 +225,131 @@ def _enlarged(pixels: list[Any]) -> np.ndarray:
 
 # -- Student, Compare --------------------------------------------------------------------------------------
 
-SOURCES = {"samples": "These samples", "noise": "Noise only (control)", "data": "The teacher's own data"}
+
+def architecture(name: str, parameters: int | None) -> str:
+    """An architecture in a list: its title, its size where it is known, and whether it is for a GPU."""
+    info = models.MODELS[name]
+    return info.title + (f", {parameters:,}" if parameters else "") + (" (for a GPU)" if info.for_a_gpu else "")
+
+
+def show_sizes(parameters: int, teacher: TeacherCard) -> None:
+    """The student's parameters beside the teacher's."""
+    ratio = parameters / teacher.parameters
+    share = f"{100 * ratio:.1f} %" if ratio < 10 else f"{ratio:.0f} times as many"
+    st.markdown(
+        f"The student has **{parameters:,}** parameters, its teacher ({teacher.title}) {teacher.parameters:,}: "
+        f"**{share}**."
+    )
 
 
 def show_students(job: Job, *, key: str) -> None:
-    """Students of samples, of noise and of data, and their teacher."""
+    """Students by what they learned from, their teacher, and where the two differ."""
     if job.state != "done" or not job.result:
         return
-    summary, teacher = job.result["summary"], job.result["teacher_accuracy"]
+    result = job.result
+    _students_in_numbers(result, key)
+    sources = list(result["confusion"])
+    st.subheader("Where do student and teacher differ?", anchor=False)
+    source = st.segmented_control(
+        "The student that learned from",
+        sources,
+        default=sources[0],
+        required=True,
+        format_func=SOURCES.get,
+        key=f"{key}:source:{len(sources)}",
+    )
+    left, right = st.columns(2, gap="large")
+    with left:
+        matrix = result["confusion"][source]
+        same, n = sum(row[k] for k, row in enumerate(matrix)), sum(map(sum, matrix))
+        figure = figures.confusion(matrix, result["classes"], "the teacher's answer", "the student's answer")
+        st.plotly_chart(figure, key=f"{key}:confusion:{source}", config=STILL)
+        seeds = result["summary"][0]["seeds"]
+        st.caption(
+            f"The diagonal, where both say the same, holds {same:,} of {n:,} answers: **{100 * same / n:.1f} %**, the "
+            f"agreement" + (f" over {seeds} seeds." if seeds > 1 else ".")
+        )
+    with right:
+        _student_differences(result, source, key)
+    _student_downloads(result, source, key)
+
+
+def _students_in_numbers(result: Mapping[str, Any], key: str) -> None:
+    summary, teacher = result["summary"], result["teacher_accuracy"]
+    st.subheader("How well did they learn?", anchor=False)
     st.plotly_chart(figures.students(summary, teacher, SOURCES), key=f"{key}:bars", config=STILL)
+    single, plane = summary[0]["seeds"] == 1, summary[0]["plane_agreement_mean"] is not None
     st.dataframe(
         [
             {
                 "learned from": SOURCES[r["source"]],
                 "accuracy, %": _spread(r, "accuracy"),
                 "agreement with teacher, %": _spread(r, "agreement"),
-                "calibration error": f"{r['calibration_error_mean']:.3f}",
-                "seeds": r["seeds"],
+                **({"agreement over the plane, %": _spread(r, "plane_agreement")} if plane else {}),
+                "calibration error": _spread(r, "calibration_error", percent=False),
             }
             for r in summary
         ],
         hide_index=True,
     )
-    st.caption(
-        f"On {job.result['rows'][0]['n_test']:,} real test examples. The teacher gets {100 * teacher['value']:.1f} % "
-        f"({100 * teacher['low']:.1f} to {100 * teacher['high']:.1f} %). ± is one standard deviation over seeds."
+    many = (
+        "In brackets: the 95 % interval."
+        if single
+        else f"± is one standard deviation over {summary[0]['seeds']} seeds."
     )
+    st.caption(
+        f"On all {teacher['n']:,} real test examples, which no student has seen. {many} The teacher gets "
+        f"{100 * teacher['value']:.1f} % ({100 * teacher['low']:.1f} to {100 * teacher['high']:.1f} %). Calibration "
+        "error is how far confidence and accuracy lie apart; 0 is best."
+    )
+
+
+def _student_differences(result: Mapping[str, Any], source: str, key: str) -> None:
+    seen, seed = result["differences"][source], result["rows"][0]["seed"]
+    if "images" not in seen:
+        st.plotly_chart(figures.difference(seen, result["classes"]), key=f"{key}:plane:{source}", config=STILL)
+        mine = next(r for r in result["rows"] if r["source"] == source)
+        st.caption(
+            f"The plane in view: they agree on {100 * mine['plane_agreement']:.1f} % of it (student of seed {seed})."
+        )
+    elif not seen["images"]:
+        st.success(f"The student of seed {seed} and the teacher agree on every test image.")
+    else:
+        st.markdown(f"Real test images that they read differently, the surest first (student of seed {seed})")
+        with st.grid(4, min_column_width=112):
+            for m in seen["images"]:
+                text = (
+                    f"Teacher: {m['teacher']} ({100 * m['teacher_confidence']:.0f} %), student: {m['student']} "
+                    f"({100 * m['student_confidence']:.0f} %), true: {m['label']}"
+                )
+                with st.container():
+                    st.image(_enlarged(m["pixels"]), alt=text, width="stretch")
+                    st.caption(text.replace(", ", "  \n"))
+
+
+def _student_downloads(result: Mapping[str, Any], source: str, key: str) -> None:
+    folder, model, seed = runs.find(result["run"]), result["student"]["model"], result["rows"][0]["seed"]
+    with st.container(horizontal=True):
+        st.download_button(
+            "This student's weights",
+            (folder / f"{source}.safetensors").read_bytes,
+            f"{model}-{source}-seed{seed}.safetensors",
+            "application/octet-stream",
+            icon=":material/download:",
+            key=f"{key}:weights:{source}",
+            help=f"As safetensors, of seed {seed}.",
+            on_click="ignore",
+        )
+        for name, label in (("rows", "All students as CSV"), ("curves", "The curves as CSV")):
+            st.download_button(
+                label,
+                lambda name=name: _csv(runs.read(result["run"])[name]),
+                f"{model}-{name}.csv",
+                "text/csv",
+                icon=":material/download:",
+                key=f"{key}:{name}",
+                on_click="ignore",
+            )
 
 
 def show_comparison(job: Job, *, key: str) -> None:
@@ -349,15 +451,31 @@ def show_figure_three() -> None:
         )
 
 
-def _spread(row: Mapping[str, Any], name: str) -> str:
-    """ "91.2 ± 1.3" in percent; without a spread where there is a single seed."""
-    mean, deviation = row[f"{name}_mean"], row[f"{name}_std"]
+def _spread(row: Mapping[str, Any], name: str, percent: bool = True) -> str:
+    """ "91.2 ± 1.3" in percent; of a single seed the interval, where it is known: "91.2 (88.4 to 93.3)"."""
+    mean, deviation, interval = (row.get(f"{name}_{k}") for k in ("mean", "std", "interval"))
     if mean is None:
         return ""
-    return f"{100 * mean:.1f}" + (f" ± {100 * deviation:.1f}" if row["seeds"] > 1 else "")
+
+    def text(value: float) -> str:
+        return f"{100 * value:.1f}" if percent else f"{value:.3f}"
+
+    if row["seeds"] > 1:
+        return f"{text(mean)} ± {text(deviation)}"
+    return text(mean) + (f" ({text(interval[0])} to {text(interval[1])})" if interval else "")
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:
-    plain = [{k: v for k, v in row.items() if not isinstance(v, list | dict)} for row in rows]
+    """Plain values; an interval becomes two columns."""
+    plain = []
+    for row in rows:
+        line: dict[str, Any] = {}
+        for name, value in row.items():
+            if name.endswith("_interval"):
+                stem = name.removesuffix("_interval")
+                line |= dict(zip((f"{stem}_low", f"{stem}_high"), value or (None, None), strict=True))
+            elif not isinstance(value, list | dict):
+                line[name] = value
+        plain.append(line)
     lines = [",".join(plain[0])] + [",".join("" if v is None else str(v) for v in row.values()) for row in plain]
     return "\n".join(lines) + "\n"
