@@ -18,6 +18,7 @@ pytestmark = pytest.mark.browser
 def live(browser) -> Iterator[Live]:
     context = browser.new_context(viewport={"width": 1440, "height": 1000})
     made = Live(context.new_page())
+    made.page.set_default_timeout(120_000)
     yield made
     assert made.errors == []
     context.close()
