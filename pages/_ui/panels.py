@@ -189,7 +189,11 @@ def show_teacher(job: Job, *, key: str) -> None:
 def _show_import(seen: Mapping[str, Any]) -> None:
     """Where an imported teacher comes from, what makes one doubt it, and what it says about one example."""
     card = seen["card"]
-    how = PRESETS[card["normalisation"]["preset"]][0]
+    wanted = card["normalisation"]
+    how = PRESETS[wanted["preset"]][0]
+    if wanted["preset"] == "custom":
+        mean, std = (", ".join(f"{v:g}" for v in wanted[k]) for k in ("mean", "std"))
+        how = f"Mean {mean}, deviation {std}"
     st.caption(
         f"Imported from `{card['file']}` ({'ONNX' if card['format'] == 'onnx' else card['format']}), SHA-256 "
         f"`{card['sha256'][:12]}…`. Normalisation of its inputs: {how[0].lower() + how[1:]}."
