@@ -78,6 +78,32 @@ def datasets(arguments: argparse.Namespace) -> Rows:
     ]
 
 
+def import_data(arguments: argparse.Namespace) -> dict[str, Any]:
+    from . import data
+    from .data import arrays, folders
+
+    if arguments.name in data.DATASETS or arguments.name in data.ALIASES:
+        raise CakeError(f"There is a data set '{arguments.name}' already. Choose another name.")
+    arrays.new_folder(data.data_folder(), arguments.name)  # refused before anything is read
+    conversion = folders.Conversion(arguments.side, arguments.colour, arguments.fit)
+    reading = folders.ImageReading(
+        Path(arguments.source), conversion, seed=arguments.seed, bounds=folders.Bounds.generous()
+    )
+    for _ in _shown(reading, f"reading {arguments.source}", lambda share: share):
+        pass
+    found = reading.examples
+    folder = arrays.write(data.data_folder(), arguments.name, found.train, found.test, found.classes)
+    return {
+        "name": arguments.name,
+        "folder": str(folder),
+        "shape": list(found.shape),
+        "classes": list(found.classes),
+        "train": len(found.train[1]),
+        "test": len(found.test[1]),
+        "notes": list(found.notes),
+    }
+
+
 def models(arguments: argparse.Namespace) -> Rows:
     from .data import info
     from .models import MODELS, build, parameter_count
@@ -215,6 +241,14 @@ def _parser() -> argparse.ArgumentParser:
     command(datasets, "List the data sets.")
     command(models, "List the architectures.")
     command(teachers, "List the shipped teachers.")
+
+    sub = command(import_data, "Make a data set of images in folders, one folder for each class.")
+    sub.add_argument("--from", dest="source", required=True, help="the folder, or a zip file of it")
+    sub.add_argument("--name", required=True, help="name of the new data set: a-z, 0-9, - and _")
+    sub.add_argument("--side", type=_count(1), help="pixels a side (default: 28 for grey images, 32 for colour)")
+    sub.add_argument("--colour", default="auto", help="grey, colour or auto: grey if all images are (default auto)")
+    sub.add_argument("--fit", default="crop", help="crop: the square in the middle; stretch: all of it (default crop)")
+    sub.add_argument("--seed", type=_count(0), default=0, help="which images are set aside for testing (default 0)")
 
     sub = command(train_teacher, "Train a teacher and write its weights and card.")
     sub.add_argument("--data", required=True, help="data set")

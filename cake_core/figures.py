@@ -272,6 +272,38 @@ def surface(seen: dict[str, Any], classes: Sequence[str]) -> go.Figure:
     return figure
 
 
+def points(x: Sequence[Sequence[float]], labels: Sequence[int], classes: Sequence[str]) -> go.Figure:
+    """Points in the plane, each class with a colour and a symbol of its own.
+
+    Args:
+        x: coordinates (N, 2).
+        labels: classes (N,) from 0.
+        classes: names of at most ten classes.
+    """
+    figure = go.Figure()
+    for k, name in enumerate(classes):
+        chosen = [p for p, label in zip(x, labels, strict=True) if label == k]
+        figure.add_trace(
+            go.Scatter(
+                x=[p[0] for p in chosen],
+                y=[p[1] for p in chosen],
+                mode="markers",
+                name=name,
+                marker={"color": CLASS_COLOURS[k], "symbol": SYMBOLS[k], "size": 5, "opacity": 0.8},
+                hoverinfo="x+y+name",
+            )
+        )
+    figure.update_layout(
+        height=320,
+        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        xaxis={"title": "x", "zeroline": False},
+        yaxis={"title": "y", "zeroline": False},
+        legend={**LEGEND_BELOW, "y": -0.2},
+        showlegend=True,
+    )
+    return figure
+
+
 def embedding(points: dict[str, Any], colour: str) -> go.Figure:
     """Feature space: real inputs as open, synthetic ones as filled markers.
 

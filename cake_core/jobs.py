@@ -48,6 +48,9 @@ class Limits:
         unwatched_seconds: a running job that nobody has watched for so long gives its place to one that waits, and
             waits itself.
         ring_bytes: frames kept of each job, for those who come later.
+        max_sets_per_owner: data sets that one session may bring.
+        max_upload_mb: megabytes of a file of data.
+        max_uploads_gb: gigabytes of all that was brought and is kept.
     """
 
     max_running: int = 8
@@ -55,6 +58,9 @@ class Limits:
     idle_minutes: float = 30.0
     unwatched_seconds: float = 15.0
     ring_bytes: int = 6_000_000
+    max_sets_per_owner: int = 5
+    max_upload_mb: int = 20
+    max_uploads_gb: float = 10.0
 
     @classmethod
     def from_environment(cls) -> Limits:

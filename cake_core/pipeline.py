@@ -393,7 +393,7 @@ def resolve_teacher(experiment: Experiment) -> str | None:
     theirs, ours = card.data_config, experiment.data
     if theirs.name != ours.name:
         raise CakeError(f"Teacher '{name}' learned {theirs.name}, not {ours.name}. Choose --data {theirs.name}.")
-    if data.info(ours.name).kind == "points" and theirs != ours:
+    if data.info(ours.name).drawn and theirs != ours:
         told = ", ".join(f"{k} {v}" for k, v in theirs.to_dict().items() if k != "name")
         raise CakeError(
             f"Teacher '{name}' learned {theirs.name} with {told}. Choose the same, or leave the teacher out "

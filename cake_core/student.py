@@ -35,7 +35,8 @@ class StudentConfig(TrainConfig):
     @classmethod
     def for_data(cls, info: DatasetInfo, **changes: Any) -> StudentConfig:
         """The defaults for a data set and an architecture, with some changed."""
-        chosen = {**PRESETS[info.kind], **PRESETS.get(info.name, {})}
+        kind, name = info.preset_names
+        chosen = {**PRESETS[kind], **PRESETS.get(name, {})}
         family = re.sub(r"[0-9].*", "", str(changes.get("model", chosen["model"])))
         return cls.from_dict({**chosen, **PRESETS.get(family, {}), **changes})
 

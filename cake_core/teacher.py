@@ -38,8 +38,10 @@ __all__ = [
 
 SHIPPED_FOLDER = Path(__file__).parents[1] / "assets" / "teachers"
 
-# What differs from the defaults of TrainConfig: by kind of data, by data set, by architecture (or the beginning of its
-# name), by both; later ones go before earlier ones.
+FEW = 5000  # images to learn from, of a set of one's own: so few are learned in a fraction of MNIST's updates
+
+# What differs from the defaults of TrainConfig: by kind of data, for few images, by data set, by architecture (or the
+# beginning of its name), by both; later ones go before earlier ones.
 RECIPES: dict[str, dict[str, Any]] = {
     "points": {"updates": 2000, "learning_rate": 0.01},
     "images": {
@@ -50,6 +52,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "weight_decay": 5e-4,
         "shift": 2,
     },
+    "few": {"updates": 1500, "batch_size": 64, "optimizer": "adam", "learning_rate": 3e-3, "shift": 1},
     "digits": {"updates": 2000, "batch_size": 64, "optimizer": "adam", "learning_rate": 3e-3, "shift": 1},
     "fashion-mnist": {"updates": 14_070, "shift": 0},  # 30 epochs
     "usps": {"updates": 3420, "shift": 1},  # 60 epochs
@@ -65,6 +68,8 @@ def recipe(name: str, model: str = "", **changes: Any) -> TrainConfig:
     info = data.info(name)
     family = re.sub(r"[0-9].*", "", model)
     keys = [info.kind, info.name]
+    if info.kind == "images" and info.examples is not None and info.examples < FEW:
+        keys.insert(1, "few")
     if info.kind == "images" and info.name != "digits":
         keys += [family, model]
     keys += [f"{info.name}/{family}", f"{info.name}/{model}"]
@@ -213,10 +218,10 @@ def shipped() -> dict[str, TeacherCard]:
 
 def shipped_for(config: DataConfig) -> TeacherCard | None:
     """The shipped teacher of exactly this data set that is taken where none is named, if there is one."""
-    points = data.info(config.name).kind == "points"
-    # Noise, number and seed describe 2-D sets only.
+    drawn = data.info(config.name).drawn
+    # Noise, number and seed describe drawn sets only.
     cards = shipped().values()
-    fitting = [c for c in cards if c.data_config == config or (not points and c.data["name"] == config.name)]
+    fitting = [c for c in cards if c.data_config == config or (not drawn and c.data["name"] == config.name)]
     first = [c for c in fitting if c.model == FIRST]
     return next(iter(first or fitting), None)
 

@@ -9,7 +9,7 @@ from cake_core.models import MODELS
 from cake_core.pipeline import Experiment
 from cake_core.reproduce import fig1_settings
 from cake_core.teacher import shipped
-from pages._ui import panels
+from pages._ui import own_data, panels
 from pages._ui.lab import begin, begun
 from pages._ui.page import open_page
 
@@ -22,7 +22,8 @@ methods_tab, networks_tab = st.tabs(["Methods", "Teachers and students"])
 
 
 def choose_data(key: str) -> str:
-    return st.selectbox("Data set", list(data.DATASETS), format_func=lambda n: data.info(n).title, key=key)
+    names = [d.name for d in own_data.sets() if d.has_examples]
+    return st.selectbox("Data set", names, format_func=lambda n: data.info(n).title, key=key)
 
 
 with methods_tab:

@@ -5,7 +5,7 @@ import streamlit as st
 from cake_core import data, models
 from cake_core import teacher as teachers
 from cake_core.config import as_text
-from pages._ui import controls, live, panels
+from pages._ui import controls, live, own_data, panels
 from pages._ui.lab import begin, begun
 from pages._ui.page import job_for, open_page, page_path, use_teacher
 
@@ -33,7 +33,10 @@ with training:
     left, right = st.columns([1, 2], gap="large")
     with left:
         name = st.selectbox(
-            "Data set", list(data.DATASETS), format_func=lambda n: data.info(n).title, key="teacher:data"
+            "Data set",
+            [d.name for d in own_data.sets() if d.has_examples],
+            format_func=lambda n: data.info(n).title,
+            key="teacher:data",
         )
         info = data.info(name)
         fitting = [m for m in models.MODELS.values() if info.kind in m.kinds]
@@ -41,7 +44,7 @@ with training:
         st.caption(models.MODELS[model].help)
         values = controls.configure(teachers.recipe(name, model), info.kind, key=f"teacher:recipe:{name}:{model}")
         config = data.DataConfig(name=name)
-        if info.kind == "points":
+        if info.drawn:
             config = config.replace(**controls.configure(config, "points", key="teacher:points", skip=("name",)))
         seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="teacher:seed")
         if st.button("Train", type="primary", icon=":material/school:", width="stretch"):

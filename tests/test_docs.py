@@ -70,7 +70,9 @@ def test_public_things_have_docstrings(name):
                     assert inspect.getdoc(getattr(thing, method)), f"{name}.{key}.{method}"
 
 
-COMMANDS = ("methods", "datasets", "models", "teachers", "train_teacher", "distill", "record", "reproduce")
+COMMANDS = (
+    "methods", "datasets", "models", "teachers", "import_data", "train_teacher", "distill", "record", "reproduce",
+)  # fmt: skip
 
 
 def test_all_names_exist():

@@ -12,6 +12,7 @@ from cake_core.config import Config, Param, as_text
 from cake_core.methods import METHODS
 from cake_core.teacher import shipped
 
+from . import own_data
 from .page import Screen
 
 __all__ = ["configure", "experiment_controls", "presets", "sliders"]
@@ -114,8 +115,10 @@ def experiment_controls(screen: Screen, default: str) -> str:
     e = screen.experiment
     bound = Bound(screen, kind)
     with st.sidebar:
-        bound.choice("data", "Data set", [d for d in data.DATASETS.values() if d.kind == kind], e.data.name)
-        bound.fields(e.data, prefix="data.", only=("noise",))
+        bound.choice("data", "Data set", own_data.sets(kind, also=e.data.name), e.data.name)
+        own_data.offer(screen, kind)
+        drawn = data.info(e.data.name).drawn
+        bound.fields(e.data, prefix="data.", only=("noise",) if drawn else ())
         bound.choice("method", "Method", list(METHODS.values()), e.method)
         method = METHODS[e.method]
         st.caption(method.summary)
@@ -130,7 +133,7 @@ def experiment_controls(screen: Screen, default: str) -> str:
             bound.fields(e.student, prefix="student.", only=("targets", "updates", "batch_size", "learning_rate"))
         with st.expander("Teacher, seeds and more", icon=":material/tune:"):
             bound.teacher(e.data.name)
-            bound.fields(e.data, prefix="data.", only=("points", "seed"))
+            bound.fields(e.data, prefix="data.", only=("points", "seed") if drawn else ())
             bound.fields(e, only=("seed", "device", "precision", "compiled"))
             bound.fields(e.settings, groups=("Advanced",))
     return kind

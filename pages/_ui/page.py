@@ -57,8 +57,11 @@ def remember(job: Job) -> None:
 
 
 def finished_runs() -> dict[str, Experiment]:
-    """The distillations that this session has finished, oldest first, by the name of their run."""
-    return st.session_state.setdefault("runs", {})
+    """The distillations that this session has finished, oldest first, by the name of their run; data still here."""
+    runs = st.session_state.setdefault("runs", {})
+    for run in [run for run, experiment in runs.items() if _missing(experiment)]:
+        del runs[run]
+    return runs
 
 
 def job_for(kind: str, spec: Mapping[str, Any]) -> Job:
@@ -88,11 +91,13 @@ class Screen:
     """
 
     def __init__(self, name: str, default: Experiment):
-        self.name = name
+        self.name, self._default = name, default
         self._key = f"screen:{name}"
         if self._key not in st.session_state:
             st.session_state[self._key] = {"experiment": default, "job": None, "error": ""}
             self._read_url()
+        elif (sentence := _missing(self.experiment)) is not None:
+            self._state.update(experiment=default, job=None, error=f"{sentence} The defaults are shown instead.")
 
     # -- what is remembered -------------------------------------------------------------------------------------
 
@@ -122,6 +127,10 @@ class Screen:
         """A preset: its method and settings, on the data there are."""
         data_keys = {k: v for k, v in self.experiment.to_query().items() if k == "data" or k.startswith("data.")}
         self.restart({**data_keys, **preset})
+
+    def leave_data(self) -> None:
+        """Goes back to the data set that the page begins with: the one shown has gone."""
+        self.change({"data": self._default.data.name})
 
     def settle(self, settings: Mapping[str, float]) -> None:
         """Takes over what was moved in the live view."""
@@ -191,6 +200,15 @@ def use_teacher(screen: str, data_config: Mapping[str, Any], teacher: str) -> No
     flat = {f"data.{k}": as_text(v) for k, v in data_config.items() if k != "name"}
     flat |= {"data": str(data_config["name"]), "teacher": teacher}
     st.session_state[f"screen:{screen}"] = {"experiment": Experiment.from_query(flat), "job": None, "error": ""}
+
+
+def _missing(experiment: Experiment) -> str | None:
+    """The sentence about an experiment's data where they have been removed meanwhile."""
+    try:
+        data.info(experiment.data.name)
+    except CakeError as error:
+        return str(error)
+    return None
 
 
 def _kind(experiment: Experiment) -> str:
