@@ -252,7 +252,7 @@ class DistillationView:
         points = run.dataset.info.kind == "points"
         if points and (last or self._due("surface", 0.2)):
             arrays["student"] = self._surface(run.student, run.dataset.half_width)
-        if last or self._due("accuracy", 0.25 if points else 1.0):
+        if len(run.dataset.test_x) and (last or self._due("accuracy", 0.25 if points else 1.0)):
             part = slice(None) if last or points else slice(500)
             with evaluation.in_eval_mode(run.student):
                 logits = evaluation.predict(run.student, run.dataset.test_x[part], run.dataset.inputs)

@@ -195,7 +195,8 @@ def _checked(part: str, kind: str, shape: tuple[int, ...], classes: int, example
         raise CakeError(f"The {part} part holds values that are no finite numbers. Take them out.")
     if y.is_floating_point() or not 0 <= int(y.min()) <= int(y.max()) < classes:
         raise CakeError(f"Labels of the {part} part must be whole numbers from 0 to {classes - 1}.")
-    return x.cpu().contiguous(), y.to("cpu", torch.int64).contiguous()
+    # Copies: safetensors refuses parts that share memory.
+    return torch.clone(x.cpu(), memory_format=torch.contiguous_format), y.to("cpu", torch.int64, copy=True).contiguous()
 
 
 def _normalisation(kind: str, features: int, x: Tensor | None) -> tuple[list[float], list[float]]:

@@ -1,9 +1,10 @@
-"""The server's own endpoints: the socket of the live view, the two scripts it needs, and films of its frames."""
+"""The server's own endpoints: the live socket, films of its frames, pictures of feature space, and their scripts."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from cake_core.errors import CakeError
 from cake_core.jobs import Job, Message
 
 from .cached import runner
+from .embedding_view import embedding_view
 from .live_view import SCRIPT, VERSION
 
 __all__ = ["are_mounted", "routes"]
@@ -46,9 +48,11 @@ def routes() -> list[BaseRoute]:
     return [
         WebSocketRoute("/live/{job}", live),
         Route(f"/live/{VERSION}/live_view.js", lambda request: FileResponse(SCRIPT, headers=FOREVER)),
+        Route(f"/{embedding_view.address}", lambda request: FileResponse(embedding_view.script, headers=FOREVER)),
         Route(f"/live/{plotly.__version__}/plotly.min.js", lambda request: FileResponse(PLOTLY, headers=FOREVER)),
         Route("/live/recordings/{name}", recording),
         Route("/live/{job}/frames.{kind}", frames),
+        Route("/live/scenes/{job}", scene),
     ]
 
 
@@ -85,6 +89,18 @@ async def frames(request: Request) -> Response:
     name = f"samples.{kind}" if sample is None else f"sample-{sample + 1}.{kind}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     return Response(made, media_type=film.KINDS[kind], headers=headers)
+
+
+def scene(request: Request) -> Response:
+    """What a job says once (a picture of feature space), by itself. Who knows the job's name may see it."""
+    job = runner().find(request.path_params["job"])
+    if job is None or job.scene is None:
+        return PlainTextResponse("no such picture", status_code=404)
+    job.touch()
+    content, headers = job.scene, {"Cache-Control": "private, max-age=3600"}
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        content, headers["Content-Encoding"] = gzip.compress(content, 1), "gzip"
+    return Response(content, headers=headers, media_type="application/octet-stream")
 
 
 async def live(socket: WebSocket) -> None:

@@ -939,7 +939,14 @@ class LiveView {
       this.sheet = new Sheet(stage, scene, painter, { choose, look: (name) => (painter.look = this.look = name), film: film(() => null) });
       this.detail = new Detail(stage, scene, painter, { choose, film: film(() => this.detail.chosen) });
       if (!this.data.recording) this.tellWishes();
-    } else if (scene.kind === "figure") stage.append((this.figure = element("div")));
+    } else if (scene.kind === "figure") {
+      const names = (scene.legend ?? []).map(([name, colour, dash]) => {
+        const line = element("i", { className: dash });
+        line.style.color = colour;
+        return element("span", {}, line, name);
+      });
+      stage.append(element("div", { className: "legend" }, ...names), (this.figure = element("div", { className: "figures" })), element("p", { textContent: scene.note ?? "" }));
+    }
     this.describe();
     try {
       const plotly = this.data.plotly ? await loadPlotly(this.data.plotly) : null;
@@ -1370,18 +1377,26 @@ class LiveView {
     write(this.sheet.caption, `${many}. Click a sample to look into it.`);
   }
   drawFigure(i) {
-    // A whole figure made in Python, redrawn in place when there is a new one.
+    // A whole figure made in Python, or several side by side, redrawn in place when there is a new one.
     const [frame] = this.latest(i, "figure");
     const width = this.dom.stage.clientWidth, key = `${frame?.t}/${width}/${this.theme.name}`;
     if (!frame || !window.Plotly?.react || key === this.figureKey) return;
     this.figureKey = key;
-    const { data, layout } = frame.figure, axis = { gridcolor: this.theme.line, color: this.theme.text, zeroline: false };
-    delete layout.template;
-    window.Plotly.react(
-      this.figure, data,
-      { ...layout, width, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: this.theme.text, family: "inherit" }, xaxis: { ...layout.xaxis, ...axis }, yaxis: { ...layout.yaxis, ...axis } },
-      { displayModeBar: false },
-    );
+    const figures = [frame.figure].flat(), axis = { gridcolor: this.theme.line, color: this.theme.text, zeroline: false };
+    while (this.figure.children.length < figures.length) this.figure.append(element("div"));
+    figures.forEach(({ data, layout }, k) => {
+      const node = this.figure.children[k];
+      delete layout.template;
+      if (layout.meta) {
+        node.setAttribute("role", "img");
+        node.setAttribute("aria-label", layout.meta);
+      }
+      window.Plotly.react(
+        node, data,
+        { ...layout, width: node.clientWidth, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: this.theme.text, family: "inherit" }, xaxis: { ...layout.xaxis, ...axis }, yaxis: { ...layout.yaxis, ...axis } },
+        { displayModeBar: false },
+      );
+    });
   }
   drawTime(position, frame) {
     const now = performance.now();
