@@ -45,6 +45,7 @@ MAGIC = b"CAKE"
 SURFACE = 96  # grid points along each side of a surface
 REACH = 4  # positions are encoded up to so many times the view's half width; beyond it they are clamped
 IMAGES_SHOWN = 64
+PARTNERS_SHOWN = 24  # of the chosen sample, at most: a group has as many as there are classes
 POINTS_SHOWN = 4000  # of the samples, at most
 PIXEL_LIMIT = 1e6  # of samples that run off to infinity, so that a picture can still be made
 DATA_SHOWN = 600  # of the teacher's data
@@ -195,7 +196,7 @@ class DistillationView:
         arrays["xy"] = _quantised(s.x.flatten(0, 1)[shown].cpu(), self.run.dataset.half_width)
         if self.arrows and s.gradient is not None:
             arrays["arrows"] = (-s.gradient.flatten(0, 1)[shown]).cpu().numpy().astype("<f4")
-        arrays["labels"] = s.labels.flatten()[shown].cpu().numpy().astype("u1")
+        arrays["labels"] = s.labels.flatten()[shown].cpu().numpy().astype("<u2")  # there may be 1,000 classes
 
     def _images(self, s: Snapshot, shown: Tensor, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """See the head of this module."""
@@ -208,7 +209,8 @@ class DistillationView:
         chosen = None if self.sample is None else self.sample % in_flight
         if chosen is not None:
             first = chosen - chosen % each % group
-            ids += [i for i in range(first, first + group) if i not in ids]
+            partners = [i for i in range(first, first + group) if i != chosen][:PARTNERS_SHOWN]
+            ids += [i for i in (chosen, *partners) if i not in ids]
         at = torch.tensor(ids, device=s.x.device)
         x = s.x.flatten(0, 1)[at]
         arrays["ids"] = np.array(ids, "<u4")

@@ -458,6 +458,7 @@ function films(of, film) {
 // -- one sample ---------------------------------------------------------------------------------------------------------
 
 const BARS = 10; // classes shown at most
+const PARTNERS = 24; // likewise
 
 class Detail {
   // All that is known of the chosen sample: what the teacher sees in it, its gradient, its distance, its group, its past.
@@ -617,8 +618,9 @@ class Detail {
     return Array.from({ length: frame.group }, (_, k) => first + k);
   }
   drawPartners(frame) {
-    const ids = this.group(frame).filter((id) => id !== this.chosen && frame.ids.includes(id)), { classes } = this.scene;
-    write(this.together, frame.contrast ? "Its contrast partners: the contrast term pulls them and it together. Click one." : "Its group: one sample for each class. No contrast term is at work between them. Click one.");
+    const ids = this.group(frame).filter((id) => id !== this.chosen && frame.ids.includes(id)).slice(0, PARTNERS), { classes } = this.scene;
+    const some = ids.length < frame.group - 1 ? `, ${ids.length} of ${frame.group - 1}` : "";
+    write(this.together, frame.contrast ? `Its contrast partners${some}: the contrast term pulls them and it together. Click one.` : `Its group${some}: samples for other classes. No contrast term is at work between them. Click one.`);
     this.partners.parentElement.hidden = !ids.length;
     while (this.partners.childElementCount < ids.length) {
       const button = element("button", { type: "button", onclick: () => this.choose(button.sample) }, element("canvas"), element("b"), element("span"));
