@@ -213,7 +213,7 @@ def texts(app: AppTest) -> str:
 def test_student_page_says_how_large_everything_is_before_training():
     app = student_page("digits")
     assert "**15,738** parameters, its teacher (LeNet-5 on Digits (8x8)) 61,706: **25.5 %**" in texts(app)
-    architectures = app.selectbox(key="student:model:images")
+    architectures = app.selectbox(key="student:model:digits:True")
     counts = [int(re.search(r", ([\d,]+)", o)[1].replace(",", "")) for o in architectures.options]
     assert len(counts) == sum("images" in m.kinds for m in models.MODELS.values())
     assert counts == sorted(counts)
