@@ -86,6 +86,7 @@ def test_students_learn_side_by_side(moons):
     for p in comparison.looks:
         seen[p.source, p.seed].append(p.update)
     assert len(seen) == 8
+    assert [p.source for p in comparison.looks] == sources * (len(comparison.looks) // 4)  # whoever came first
     (looks,) = {tuple(v) for v in seen.values()}
     assert looks[0] == 0
     assert looks[-1] == 300
