@@ -7,6 +7,9 @@ probabilities.
 
 Both are then compared in float64 after the first steps, where every sample must be the same to rounding. Later that
 holds for almost all: a sample that hops back and forth over a kink of the network doubles its rounding error each time.
+
+With --large (the default on a GPU) there is one more case, the paper's largest: ResNet-34 on 3x32x32 images, in float32
+and bfloat16, as it is and compiled, with the share of the card's own bfloat16 matrix speed and the memory it took.
 """
 
 from __future__ import annotations
@@ -29,8 +32,9 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from cake_core import data, devices, synthesize  # noqa: E402
+from cake_core import data, devices, models, synthesize  # noqa: E402
 from cake_core import teacher as teachers  # noqa: E402
 from cake_core.methods.cake import Cake, CakeConfig  # noqa: E402
 from cake_core.rng import Streams  # noqa: E402
@@ -51,6 +55,9 @@ CASES: dict[str, dict[str, Any]] = {
     },
 }
 SIDES = ("plain", "ours")
+# The paper's largest run, Section 5: 500 mini-batches of 250 samples in 40 minutes of 256 steps on an A100.
+PAPER_MOVES_PER_SECOND = 500 * 250 * 256 / (40 * 60)
+LARGE_SHAPE, LARGE_CLASSES = (3, 32, 32), 10
 SEED = 0
 
 
@@ -176,11 +183,91 @@ def measure(device: str, repeats: int) -> Iterator[dict[str, Any]]:
         }
 
 
+# -- the large case ---------------------------------------------------------------------------------------------------
+
+
+def large_teacher(model: str) -> nn.Module:
+    """A network with random weights: the speed does not depend on them."""
+    return models.build(model, LARGE_SHAPE, LARGE_CLASSES).eval().requires_grad_(False)
+
+
+def flops_per_move(teacher: nn.Module, device: torch.device) -> float:
+    """Floating-point operations of one sample's forward pass and input gradient, counted by torch."""
+    x = torch.zeros(2, *LARGE_SHAPE, device=device, requires_grad=True)
+    with FlopCounterMode(display=False) as counter:
+        teacher(x).sum().backward()  # the counter does not follow autograd.grad
+    return counter.get_total_flops() / len(x)
+
+
+def matrix_peak(device: torch.device, side: int = 8192, repeats: int = 20) -> float:
+    """Floating-point operations a second of products of two square bfloat16 matrices."""
+    a = torch.randn(side, side, device=device, dtype=torch.bfloat16)
+    a @ a
+    seconds = timed(lambda: [a @ a for _ in range(repeats)], device)
+    return repeats * 2 * side**3 / seconds
+
+
+def large_rows(device: torch.device, model: str, batches: int, samples: int, steps: int) -> Iterator[dict[str, Any]]:
+    """One row for each way to run the large case; the first is the plain loop."""
+    teacher = large_teacher(model).to(device)
+    flops, peak = flops_per_move(teacher, device), matrix_peak(device, 8192 if device.type == "cuda" else 512)
+    settings = Cake.config_for(data.info("cifar10"), batches=batches, samples=samples, steps=steps)
+    ways = [("plain", "fp32", False), ("ours", "fp32", False), ("ours", "bf16", False)]
+    if device.type == "cuda":
+        ways.append(("ours", "bf16", True))
+
+    def run(side: str, precision: str, compiled: bool, steps: int) -> None:
+        config = settings.replace(steps=steps)
+        if side == "plain":
+            plain(teacher, config, LARGE_SHAPE, LARGE_CLASSES, device)
+            return
+        shape = {"shape": LARGE_SHAPE, "classes": LARGE_CLASSES, "device": str(device)}
+        values = {**shape, "precision": precision, "compiled": compiled, "seed": SEED, "every": sys.maxsize}
+        made = synthesize(teacher, "cake", **values, **config.to_dict())
+        for _ in made:
+            pass
+        in_flight.append(made.in_flight)
+
+    first = None
+    for side, precision, compiled in ways:
+        in_flight: list[int] = []
+        run(side, precision, compiled, 2)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        seconds = timed(lambda: run(side, precision, compiled, steps), device)  # noqa: B023
+        speed = batches * samples * steps / seconds
+        first = first or speed
+        yield {
+            "date": date.today().isoformat(),
+            "device": devices.describe(device),
+            "torch": torch.__version__,
+            "network": model,
+            "side": side,
+            "precision": precision,
+            "compiled": compiled,
+            "batches": batches,
+            "samples": samples,
+            "steps": steps,
+            "in_flight": in_flight[-1] if in_flight else 1,
+            "seconds": round(seconds, 2),
+            "moves_per_second": round(speed),
+            "times_the_paper": round(speed / PAPER_MOVES_PER_SECOND, 2),
+            "times_the_plain_loop": round(speed / first, 2),
+            "tera_flops": round(speed * flops / 1e12, 3),
+            "share_of_bf16_peak": round(speed * flops / peak, 3),
+            "bf16_peak_tera_flops": round(peak / 1e12, 1),
+            "memory_gib": round(torch.cuda.max_memory_allocated(device) / 2**30, 2) if device.type == "cuda" else "",
+        }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, help="a CSV file to write to")
+    parser.add_argument("--large", action="store_true", help="the large case also on a CPU, where it takes minutes")
+    parser.add_argument("--model", default="resnet34", help="network of the large case (default resnet34)")
+    parser.add_argument("--size", type=int, nargs=3, default=(40, 250, 16), metavar=("BATCHES", "SAMPLES", "STEPS"))
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -191,8 +278,19 @@ def main() -> None:
     for row in measure(arguments.device, arguments.repeats):
         rows.append(row)
         print(json.dumps(row, indent=1), flush=True)
-    if arguments.out:
-        with arguments.out.open("w", newline="") as f:
+    write(arguments.out, rows)
+    if arguments.large or arguments.device.startswith("cuda"):
+        large = []
+        for row in large_rows(devices.choose(arguments.device), arguments.model, *arguments.size):
+            large.append(row)
+            print(json.dumps(row, indent=1), flush=True)
+        write(arguments.out and arguments.out.with_stem(f"{arguments.out.stem}_large"), large)
+
+
+def write(path: Path | None, rows: list[dict[str, Any]]) -> None:
+    """Rows as a CSV file, where one is wanted."""
+    if path:
+        with path.open("w", newline="") as f:
             writer = csv.DictWriter(f, list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)

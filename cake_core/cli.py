@@ -78,6 +78,32 @@ def datasets(arguments: argparse.Namespace) -> Rows:
     ]
 
 
+def import_data(arguments: argparse.Namespace) -> dict[str, Any]:
+    from . import data
+    from .data import arrays, folders
+
+    if arguments.name in data.DATASETS or arguments.name in data.ALIASES:
+        raise CakeError(f"There is a data set '{arguments.name}' already. Choose another name.")
+    arrays.new_folder(data.data_folder(), arguments.name)  # refused before anything is read
+    conversion = folders.Conversion(arguments.side, arguments.colour, arguments.fit)
+    reading = folders.ImageReading(
+        Path(arguments.source), conversion, seed=arguments.seed, bounds=folders.Bounds.generous()
+    )
+    for _ in _shown(reading, f"reading {arguments.source}", lambda share: share):
+        pass
+    found = reading.examples
+    folder = arrays.write(data.data_folder(), arguments.name, found.train, found.test, found.classes)
+    return {
+        "name": arguments.name,
+        "folder": str(folder),
+        "shape": list(found.shape),
+        "classes": list(found.classes),
+        "train": len(found.train[1]),
+        "test": len(found.test[1]),
+        "notes": list(found.notes),
+    }
+
+
 def models(arguments: argparse.Namespace) -> Rows:
     from .data import info
     from .models import MODELS, build, parameter_count
@@ -146,6 +172,59 @@ def train_teacher(arguments: argparse.Namespace) -> dict[str, Any]:
     return {**card.__dict__, "accuracy": card.accuracy.to_dict()}
 
 
+def import_teacher(arguments: argparse.Namespace) -> dict[str, Any]:
+    from . import data, devices, imports
+
+    path = Path(arguments.file)
+    if not path.is_file():
+        raise CakeError(f"There is no file '{arguments.file}'.")
+    changes = _pairs(arguments.set)
+    if unknown := [k for k in changes if not k.startswith("data.")]:
+        raise CakeError(f"'{unknown[0]}' can't be set for an import. What can: data.noise, data.points, data.seed.")
+    config = None
+    if arguments.data:
+        noise = {k.removeprefix("data."): v for k, v in changes.items()}
+        config = data.DataConfig.from_query({"name": data.info(arguments.data).name, **noise}).to_dict()
+    elif not (arguments.classes and arguments.shape):
+        raise CakeError("Say what it classifies: --data for a data set, or --classes and --shape for something else.")
+    numbers = arguments.mean or arguments.std
+    brought = imports.Brought.from_dict(
+        path,
+        path.name,
+        config,
+        arguments.model or "",
+        {
+            "preset": "custom" if numbers else arguments.normalisation or ("data" if config else "unit"),
+            "mean": arguments.mean or [0.0],
+            "std": arguments.std or [1.0],
+        },
+        {"title": arguments.title, "classes": arguments.classes or (), "shape": arguments.shape or ()},
+    )
+    device = devices.choose(arguments.device)
+    run = imports.TeacherImport(brought, device)
+    example = imports.example(
+        Path(arguments.picture) if arguments.picture else None, arguments.point, brought.inputs[0]
+    )
+    for _ in _shown(run, f"importing {path.name}", lambda note: 0.5):
+        pass
+    result = run.keep(example)
+    if result["doubt"]:
+        print(f"cake_core: {result['doubt']}", file=sys.stderr)
+    card, tried = run.teacher.card, result["tried"]
+    rate = card.accuracy
+    return {
+        "name": card.name,
+        "title": card.title,
+        "format": card.format,
+        "parameters": card.parameters,
+        "test_accuracy": rate.value if rate else None,
+        "interval": [rate.low, rate.high] if rate else None,
+        "n_test": rate.n if rate else 0,
+        "says": ", ".join(f"{name} {100 * p:.1f} %" for name, p in tried["answers"][:3]) if tried else None,
+        "card": result["card"],
+    }
+
+
 def distill(arguments: argparse.Namespace) -> dict[str, Any]:
     from .data import info
     from .pipeline import Distillation, Experiment, summary
@@ -182,7 +261,10 @@ def reproduce(arguments: argparse.Namespace) -> dict[str, Any]:
 
     if arguments.figure not in FIGURES:
         raise CakeError(f"'{arguments.figure}' can't be reproduced. Choose one of: {', '.join(FIGURES)}.")
-    run = FIGURES[arguments.figure](seeds=arguments.seeds, device=arguments.device)
+    more = {"rows": arguments.rows} if arguments.rows else {}
+    if more and arguments.figure == "fig1":
+        raise CakeError("Fig. 1 has no rows to choose from; leave --rows out.")
+    run = FIGURES[arguments.figure](seeds=arguments.seeds, device=arguments.device, scale=arguments.scale, **more)
     for _ in _shown(run, f"reproducing {arguments.figure}", lambda share: share):
         pass
     if arguments.out:
@@ -213,12 +295,34 @@ def _parser() -> argparse.ArgumentParser:
     command(models, "List the architectures.")
     command(teachers, "List the shipped teachers.")
 
+    sub = command(import_data, "Make a data set of images in folders, one folder for each class.")
+    sub.add_argument("--from", dest="source", required=True, help="the folder, or a zip file of it")
+    sub.add_argument("--name", required=True, help="name of the new data set: a-z, 0-9, - and _")
+    sub.add_argument("--side", type=_count(1), help="pixels a side (default: 28 for grey images, 32 for colour)")
+    sub.add_argument("--colour", default="auto", help="grey, colour or auto: grey if all images are (default auto)")
+    sub.add_argument("--fit", default="crop", help="crop: the square in the middle; stretch: all of it (default crop)")
+    sub.add_argument("--seed", type=_count(0), default=0, help="which images are set aside for testing (default 0)")
+
     sub = command(train_teacher, "Train a teacher and write its weights and card.")
     sub.add_argument("--data", required=True, help="data set")
     sub.add_argument("--model", required=True, help="architecture")
     sub.add_argument("--seed", type=_count(0), default=0, help="seed of weights and order (default 0)")
     sub.add_argument("--out", help="folder to write to (default: the shipped teachers)")
     sub.add_argument("--half", action="store_true", help="round the weights to float16, for a file of half the size")
+    _common(sub)
+
+    sub = command(import_teacher, "Import a teacher of your own: safetensors of a listed architecture, or ONNX.")
+    sub.add_argument("--file", required=True, help="the file; nothing that holds a pickle is ever opened")
+    sub.add_argument("--data", help="the data set that it learned; or --classes and --shape for something else")
+    sub.add_argument("--model", help="its architecture (for safetensors)")
+    sub.add_argument("--normalisation", help="of its inputs: data (default), unit, half, imagenet or bytes")
+    sub.add_argument("--mean", nargs="+", metavar="M", help="of another normalisation: one number, or one per channel")
+    sub.add_argument("--std", nargs="+", metavar="S", help="likewise")
+    sub.add_argument("--classes", nargs="+", metavar="NAME", help="names of its classes, in the order of its outputs")
+    sub.add_argument("--shape", nargs="+", metavar="N", help="of its inputs: channels height width, or 2 for points")
+    sub.add_argument("--title", default="", help="what it classifies")
+    sub.add_argument("--picture", help="a PNG or JPEG to try it with")
+    sub.add_argument("--point", nargs=2, type=float, metavar=("X", "Y"), help="a point to try it with")
     _common(sub)
 
     sub = command(distill, "Distil a teacher without its data, over several seeds.")
@@ -235,8 +339,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change settings")
 
     sub = command(reproduce, "Reproduce a figure of the CAKE paper.")
-    sub.add_argument("figure", help="which: fig1")
+    sub.add_argument("figure", help="which: fig1, fig2 or fig3")
     sub.add_argument("--seeds", type=_count(1), default=5, help="how many seeds (default 5)")
+    sub.add_argument("--scale", default="", help="quick (two cores) or paper (a GPU); for fig2 and fig3")
+    sub.add_argument("--rows", nargs="+", metavar="TEACHER", help="only these teachers now; for fig2 and fig3")
     sub.add_argument("--out", help="folder to write CSV files to")
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     return parser
@@ -312,10 +418,12 @@ def _deliver(result: Any, target: str | None) -> None:
 
 
 WIDE = 200  # columns of a table that goes to a file
-HIDDEN = ("settings", "sha256", "source", "reference", "classes")  # in JSON only
+HIDDEN = ("n_judged", "settings", "sha256", "source", "reference", "classes")  # in JSON only
 
 
 def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):

@@ -113,9 +113,14 @@ class Config(BaseModel):
     @model_validator(mode="after")
     def _check_choices(self) -> Self:
         for p in self.params():
-            if p.kind == "choice" and getattr(self, p.name) not in p.choices:
+            if p.kind == "choice" and not self.permits(p, getattr(self, p.name)):
                 raise CakeError(_choose(p, getattr(self, p.name)))
         return self
+
+    @classmethod
+    def permits(cls, p: Param, value: Any) -> bool:
+        """Whether a field may have a value: one of its choices, or what a subclass knows beside them."""
+        return value in p.choices
 
     # -- what the fields are ------------------------------------------------------------------------------------
 

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Callable
 from functools import cache
 
 import torch
 
 from .errors import CakeError
 
-__all__ = ["DEVICES", "PRECISIONS", "autocast", "choose", "describe", "is_out_of_memory", "prepare"]
+__all__ = [
+    "DEVICES",
+    "PRECISIONS",
+    "autocast",
+    "choose",
+    "describe",
+    "free_memory",
+    "free_unused",
+    "is_out_of_memory",
+    "peak_memory",
+    "prepare",
+]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("fp32", "bf16")
@@ -66,9 +78,11 @@ def prepare(device: torch.device) -> None:
 
     CPU: glibc by default hands the memory of every large freed tensor back to the kernel, so each step of the loop
     pays page faults for the same buffers again (a third of the time of a LeNet-5 step). We ask it to keep them.
-    CUDA: TF32 for float32 matrix products and convolutions.
+    CUDA: TF32 for float32 matrix products and convolutions; convolutions try out their algorithms, for their shapes
+    stay the same for thousands of steps.
     """
     if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
     elif device.type == "cpu" and sys.platform == "linux":
@@ -86,6 +100,31 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes of a CUDA device that this process could still use: free ones, and those it holds without need."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def peak_memory(work: Callable[[], None], device: torch.device) -> int:
+    """Bytes of a CUDA device that some work takes at most, beyond what is held before it."""
+    work()  # once without counting: what the first call sets up stays
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    work()
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def free_unused(device: torch.device) -> None:
+    """Gives memory that is held without need back to a device that others use too."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that the device's memory is full."""
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in str(error).lower()
+    said = str(error).lower()
+    kinds = (torch.cuda.OutOfMemoryError, MemoryError)
+    return isinstance(error, kinds) or "out of memory" in said or "can't allocate memory" in said

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -23,23 +24,24 @@ COLOURS = {
 
 
 def copies(outcome: dict[str, Any], control: dict[str, Any] | None) -> go.Figure:
-    """Accuracy of teacher, student and the control's student, with 95 % intervals.
+    """Accuracy of teacher, student and the control's student, with 95 % intervals; where there are no test data, the
+    agreement of both students with the teacher.
 
     Args:
         outcome, control: numbers of an experiment and of its noise-only control, as `Outcome.to_dict` gives them.
     """
-    rows = [
-        ("Teacher", "teacher_accuracy", outcome, COLOURS["teacher"]),
-        ("Student", "student_accuracy", outcome, COLOURS["cake"]),
-    ]
+    real = outcome["judged_on"] == "test"
+    value = "student_accuracy" if real else "agreement"
+    rows = [("Teacher", "teacher_accuracy", outcome, COLOURS["teacher"])] if real else []
+    rows.append(("Student", value, outcome, COLOURS["cake"]))
     if control is not None:
-        rows.append(("Student of noise only", "student_accuracy", control, COLOURS["noise"]))
+        rows.append(("Student of noise only", value, control, COLOURS["noise"]))
     return _bars(
         [label for label, *_ in rows],
         [values[name] for _, name, values, _ in rows],
         [values[f"{name}_interval"] for _, name, values, _ in rows],
         [colour for *_, colour in rows],
-        "Accuracy on real test data",
+        "Accuracy on real test data" if real else "Agreement with the teacher on fresh samples",
     )
 
 
@@ -119,8 +121,91 @@ def methods(summary: Sequence[dict[str, Any]], value: str) -> go.Figure:
     return figure
 
 
-def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> go.Figure:
-    """A confusion matrix: rows are true classes, columns answers; colour by share of the row, numbers are counts."""
+PATTERN = {"shape": "/", "fgopacity": 0.5, "size": 6}
+STUDENT_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8B7500", "#7A5195")
+
+
+def grid(summary: Sequence[dict[str, Any]], titles: dict[str, str]) -> go.Figure:
+    """Teachers with all of their students: one group of bars for each teacher, which stands hatched in front of it.
+
+    Whiskers are one standard deviation over seeds; a grey line on a bar is the student of noise alone.
+
+    Args:
+        summary: rows of `Grid.summary`, numbers or their text: teacher, student, method, seeds, teacher_accuracy_mean,
+            student_accuracy_mean and _std.
+        titles: what a teacher (its name or architecture) and a student are called.
+    """
+    teachers = list(dict.fromkeys(r["teacher"] for r in summary))
+    students = list(dict.fromkeys(r["student"] for r in summary))
+    cells = {(r["teacher"], r["student"], r["method"] == "noise"): r for r in summary}
+    groups = [f"taught by {titles[t]}" for t in teachers]
+    own = [float(next(r for r in summary if r["teacher"] == t)["teacher_accuracy_mean"]) for t in teachers]
+    figure = go.Figure(
+        go.Bar(
+            x=groups,
+            y=[100 * v for v in own],
+            name="the teacher itself",
+            marker={"color": COLOURS["noise"], "pattern": PATTERN},
+            hovertemplate="%{x}<br>itself %{y:.1f} %<extra></extra>",
+            offsetgroup="teacher",
+        )
+    )
+    for number, student in enumerate(students):
+        rows = [cells.get((t, student, False)) for t in teachers]
+        controls = [cells.get((t, student, True)) for t in teachers]
+        name = titles[student]
+        figure.add_trace(
+            go.Bar(
+                x=groups,
+                y=[100 * float(r["student_accuracy_mean"]) if r else None for r in rows],
+                error_y={
+                    "type": "data",
+                    "array": [100 * float(r["student_accuracy_std"]) if r else None for r in rows],
+                    "thickness": 1,
+                },
+                name=f"{name} student",
+                marker_color=STUDENT_COLOURS[number % len(STUDENT_COLOURS)],
+                customdata=[r["seeds"] if r else None for r in rows],
+                hovertemplate=f"%{{x}}<br>{name} %{{y:.1f}} %, %{{customdata}} seeds<extra></extra>",
+                offsetgroup=student,
+            )
+        )
+        figure.add_trace(
+            go.Bar(
+                x=groups,
+                y=[100 * float(r["student_accuracy_mean"]) if r else None for r in controls],
+                marker={"color": "rgba(0,0,0,0)", "line": {"color": COLOURS["noise"], "width": 2}},
+                name="a student of noise alone",
+                legendgroup="noise",
+                showlegend=number == 0,
+                hovertemplate=f"%{{x}}<br>{name} on noise alone %{{y:.1f}} %<extra></extra>",
+                offsetgroup=student,
+            )
+        )
+    figure.update_layout(
+        height=420,
+        margin={"l": 50, "r": 10, "t": 10, "b": 40},
+        yaxis={"range": [0, 102], "ticksuffix": " %", "title": METRICS["student_accuracy"]},
+        legend={"orientation": "h", "y": -0.15},
+        barmode="group",
+        bargap=0.15,
+    )
+    return figure
+
+
+def confusion(
+    matrix: Sequence[Sequence[int]],
+    classes: Sequence[str],
+    rows: str = "true class",
+    columns: str = "the teacher's answer",
+) -> go.Figure:
+    """A confusion matrix: colour by share of the row, numbers are counts.
+
+    Args:
+        matrix: counts (C, C).
+        classes: names of the classes.
+        rows, columns: what they are.
+    """
     shares = [[count / sum(row) if count else None for count in row] for row in matrix]
     figure = go.Figure(
         go.Heatmap(
@@ -133,14 +218,14 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> go.Fig
             showscale=False,
             text=[[str(c) if c else "" for c in row] for row in matrix],
             texttemplate="%{text}",
-            hovertemplate="true %{y}, answered %{x}: %{text}<extra></extra>",
+            hovertemplate=f"{rows} %{{y}}, {columns} %{{x}}: %{{text}}<extra></extra>",
         )
     )
     figure.update_layout(
         height=120 + 32 * len(classes),
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
-        xaxis={"title": "the teacher's answer", "type": "category", "showgrid": False},
-        yaxis={"title": "true class", "type": "category", "autorange": "reversed", "showgrid": False},
+        xaxis={"title": columns, "type": "category", "showgrid": False},
+        yaxis={"title": rows, "type": "category", "autorange": "reversed", "showgrid": False},
     )
     return figure
 
@@ -196,6 +281,38 @@ def surface(seen: dict[str, Any], classes: Sequence[str]) -> go.Figure:
         xaxis={"range": [-width, width], "showgrid": False, "zeroline": False},
         yaxis={"range": [-width, width], "showgrid": False, "zeroline": False, "scaleanchor": "x"},
         legend={"orientation": "h"},
+    )
+    return figure
+
+
+def points(x: Sequence[Sequence[float]], labels: Sequence[int], classes: Sequence[str]) -> go.Figure:
+    """Points in the plane, each class with a colour and a symbol of its own.
+
+    Args:
+        x: coordinates (N, 2).
+        labels: classes (N,) from 0.
+        classes: names of at most ten classes.
+    """
+    figure = go.Figure()
+    for k, name in enumerate(classes):
+        chosen = [p for p, label in zip(x, labels, strict=True) if label == k]
+        figure.add_trace(
+            go.Scatter(
+                x=[p[0] for p in chosen],
+                y=[p[1] for p in chosen],
+                mode="markers",
+                name=name,
+                marker={"color": CLASS_COLOURS[k], "symbol": SYMBOLS[k], "size": 5, "opacity": 0.8},
+                hoverinfo="x+y+name",
+            )
+        )
+    figure.update_layout(
+        height=320,
+        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        xaxis={"title": "x", "zeroline": False},
+        yaxis={"title": "y", "zeroline": False},
+        legend={**LEGEND_BELOW, "y": -0.2},
+        showlegend=True,
     )
     return figure
 
@@ -257,26 +374,186 @@ def _rgba(colour: str, alpha: float) -> str:
     return f"rgba({red},{green},{blue},{alpha})"
 
 
-def students(summary: Sequence[dict[str, Any]], teacher: dict[str, float], titles: dict[str, str]) -> go.Figure:
-    """Students by what they learned from, with one standard deviation over seeds, and the teacher's accuracy as a line.
+# Colour and dash of students, by what they learned from.
+LINES = {
+    "samples": (COLOURS["cake"], "solid"),
+    "noise": (COLOURS["noise"], "dot"),
+    "kd": (COLOURS["lake"], "dash"),
+    "labels": (COLOURS["naive"], "dashdot"),
+}
+
+
+def students(summary: Sequence[dict[str, Any]], teacher: dict[str, float], titles: Mapping[str, str]) -> go.Figure:
+    """Students by what they learned from, and the teacher's accuracy as a line. Whiskers are one standard deviation
+    over seeds, or the 95 % interval where there is a single seed.
 
     Args:
-        summary: rows with "source", "accuracy_mean" and "accuracy_std".
-        teacher: "value", "low" and "high" of the teacher's accuracy.
+        summary: rows with "source", "seeds", "accuracy_mean", "accuracy_std", and "accuracy_interval" of a single seed.
+        teacher: "value" of the teacher's accuracy.
         titles: what a source is called.
     """
-    colours = {"samples": COLOURS["cake"], "noise": COLOURS["noise"], "data": COLOURS["lake"]}
     figure = _bars(
         [titles[r["source"]] for r in summary],
         [r["accuracy_mean"] for r in summary],
-        [(r["accuracy_mean"] - r["accuracy_std"], r["accuracy_mean"] + r["accuracy_std"]) for r in summary],
-        [colours[r["source"]] for r in summary],
+        [
+            (r["accuracy_mean"] - r["accuracy_std"], r["accuracy_mean"] + r["accuracy_std"])
+            if r["seeds"] > 1
+            else r["accuracy_interval"]
+            for r in summary
+        ],
+        [LINES[r["source"]][0] for r in summary],
         "Accuracy on real test data",
     )
-    figure.add_vline(
-        x=100 * teacher["value"], line={"dash": "dot", "color": COLOURS["teacher"]}, annotation_text="teacher"
+    line = {"dash": "dot", "color": COLOURS["teacher"]}
+    left = {"annotation_position": "top left", "annotation_text": "teacher"}  # at the right it would be cut off
+    figure.add_vline(x=100 * teacher["value"], line=line, **left)
+    figure.update_layout(margin={"t": 24})
+    return figure
+
+
+CURVES = {
+    "training_loss": "Loss on what it learns from",
+    "test_loss": "Loss on real test data",
+    "accuracy": "Accuracy on real test data",
+    "agreement": "Agreement with the teacher",
+}
+
+
+def curves(
+    looks: Sequence[Mapping[str, Any]], seeds: int, epoch: int, updates: int, titles: Mapping[str, str]
+) -> list[go.Figure]:
+    """Students in training: a small chart for each number of `CURVES`, with one line for each source.
+
+    A line is the seed in training; earlier seeds stand behind it, thin. When all have finished it is their mean, with
+    one standard deviation around it.
+
+    Args:
+        looks: points with "source", "seed", "update" and the numbers, in order; None where a number is missing.
+        seeds: how many seeds there will be.
+        epoch: updates in one pass over the synthetic samples.
+        updates: of a whole training.
+        titles: what a source is called.
+    """
+    began = list(dict.fromkeys(p["seed"] for p in looks))
+    finished = {p["seed"] for p in looks if p["update"] == updates}
+    figures = []
+    for name, title in CURVES.items():
+        figure, share = go.Figure(), name in ("accuracy", "agreement")
+        latest = []
+        for source in dict.fromkeys(p["source"] for p in looks):
+            mine = [p for p in looks if p["source"] == source and p[name] is not None]
+            by_seed = [[p for p in mine if p["seed"] == s] for s in began]
+            complete = len(finished) == seeds > 1
+            mean = _add_band(figure, by_seed, name, epoch, LINES[source][0]) if complete else by_seed[-1]
+            for points in () if complete else by_seed[:-1]:
+                figure.add_trace(_line(points, name, epoch, LINES[source], thin=True))
+            figure.add_trace(_line(mean, name, epoch, LINES[source], title=titles[source]))
+            if mean:
+                latest.append(
+                    f"{titles[source]} {100 * mean[-1][name]:.0f} %"
+                    if share
+                    else f"{titles[source]} {mean[-1][name]:.2f}"
+                )
+        figure.update_layout(
+            title={"text": title, "font": {"size": 13}, "x": 0, "xanchor": "left", "y": 0.97},
+            height=220,
+            margin={"l": 44, "r": 8, "t": 30, "b": 38},
+            xaxis={
+                "title": {"text": f"epochs of {epoch:,} updates", "standoff": 4, "font": {"size": 11}},
+                "range": [0, updates / epoch],
+                "nticks": 6,
+            },
+            yaxis={"range": [0, 1.02], "tickformat": ".0%"} if share else {"rangemode": "tozero", "nticks": 5},
+            showlegend=False,
+            meta=f"{title}. Now: {', '.join(latest) or 'nothing yet'}.",
+        )
+        figures.append(figure)
+    return figures
+
+
+def _line(
+    points: Sequence[Mapping[str, Any]],
+    name: str,
+    epoch: int,
+    look: tuple[str, str],
+    title: str = "",
+    thin: bool = False,
+) -> go.Scatter:
+    colour, dash = look
+    return go.Scatter(
+        x=[p["update"] / epoch for p in points],
+        y=[p[name] for p in points],
+        mode="lines",
+        name=title,
+        line={"color": colour, "dash": dash, "width": 1 if thin else 2.2},
+        opacity=0.45 if thin else 1,
+        hoverinfo="skip" if thin else "name+y",
+    )
+
+
+def _add_band(
+    figure: go.Figure, by_seed: Sequence[Sequence[Mapping[str, Any]]], name: str, epoch: int, colour: str
+) -> list[dict[str, Any]]:
+    """Adds mean ± one standard deviation over seeds; returns the mean as points."""
+    mean, low, high = [], [], []
+    for points in zip(*by_seed, strict=True):
+        values = [p[name] for p in points]
+        centre, spread = statistics.fmean(values), statistics.stdev(values)
+        mean.append({"update": points[0]["update"], name: centre})
+        low.append(centre - spread)
+        high.append(centre + spread)
+    x = [p["update"] / epoch for p in mean]
+    figure.add_trace(
+        go.Scatter(
+            x=x + x[::-1],
+            y=high + low[::-1],
+            fill="toself",
+            fillcolor=_rgba(colour, 0.18),
+            line={"width": 0},
+            mode="lines",
+            hoverinfo="skip",
+        )
+    )
+    return mean
+
+
+def difference(seen: Mapping[str, Any], classes: Sequence[str]) -> go.Figure:
+    """The plane in view: tinted by the teacher's answers, orange where the student answers otherwise.
+
+    Args:
+        seen: "half_width", and the answers of "teacher" and "student" on a grid (R, R), rows from below.
+        classes: names of the classes.
+    """
+    width, teacher, student = seen["half_width"], seen["teacher"], seen["student"]
+    step = 2 * width / (len(teacher) - 1)
+    axis = [-width + step * i for i in range(len(teacher))]
+    figure = go.Figure()
+    for k, name in enumerate(classes):
+        z = [[1 if answer == k else None for answer in row] for row in teacher]
+        figure.add_trace(_area(axis, z, _rgba(CLASS_COLOURS[k % len(CLASS_COLOURS)], 0.3), f"teacher: {name}"))
+    z = [[1 if a != b else None for a, b in zip(*rows, strict=True)] for rows in zip(teacher, student, strict=True)]
+    figure.add_trace(_area(axis, z, "#E69F00", "the student says otherwise"))
+    figure.update_layout(
+        height=420,
+        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        xaxis={"range": [-width, width], "showgrid": False, "zeroline": False},
+        yaxis={"range": [-width, width], "showgrid": False, "zeroline": False, "scaleanchor": "x"},
+        legend=LEGEND_BELOW,
     )
     return figure
+
+
+def _area(axis: Sequence[float], z: list[list[int | None]], colour: str, name: str) -> go.Heatmap:
+    return go.Heatmap(
+        x=axis,
+        y=axis,
+        z=z,
+        colorscale=[[0, colour], [1, colour]],
+        showscale=False,
+        name=name,
+        showlegend=True,
+        hoverinfo="skip",
+    )
 
 
 def agreement_by_samples(rows: Sequence[dict[str, str]]) -> go.Figure:

@@ -74,8 +74,7 @@ class Recorder:
         self._samples = max(1, min(SAMPLES, BYTES // (MOMENTS * size)))
         self._moments = evenly(steps + 1, max(2, min(MOMENTS, BYTES // (self._samples * size)))).tolist()
         self._due = frozenset(self._moments)
-        self._index: list[Tensor] = []
-        self._parts: list[Tensor] = []
+        self._parts: dict[int, tuple[Tensor, Tensor]] = {}  # by the first mini-batch: which samples, and their frames
         self._frames: list[Tensor] = []
 
     def wants(self, step: int) -> bool:
@@ -85,16 +84,17 @@ class Recorder:
     def add(self, step: int, x: Tensor, batches: Sequence[int]) -> None:
         """Takes the samples (M, B, G, *shape) of the mini-batches in flight after so many of their steps."""
         x = x.detach().flatten(1, 2)
-        if step == 0:
+        if step == 0:  # also where mini-batches begin anew because the memory was full
             n, first = x.shape[1], batches[0] * x.shape[1]
             chosen = evenly(self._batches * n, self._samples)
-            self._index.append(chosen[(chosen >= first) & (chosen < first + len(batches) * n)])
-            self._rows, self._frames = (self._index[-1] - first).to(x.device), []
+            self._chosen = chosen[(chosen >= first) & (chosen < first + len(batches) * n)]
+            self._rows, self._frames = (self._chosen - first).to(x.device), []
         largest = torch.finfo(self._type).max
         self._frames.append(x.flatten(0, 1)[self._rows].clamp(-largest, largest).to(self._type))
         if step == self._steps:
-            self._parts.append(torch.stack(self._frames).cpu())
+            self._parts[batches[0]] = self._chosen, torch.stack(self._frames).cpu()
 
     def history(self) -> History:
         """What was kept, once all mini-batches have finished."""
-        return History(torch.cat(self._index), torch.tensor(self._moments), torch.cat(self._parts, dim=1))
+        index, frames = zip(*(self._parts[first] for first in sorted(self._parts)), strict=True)
+        return History(torch.cat(index), torch.tensor(self._moments), torch.cat(frames, dim=1))

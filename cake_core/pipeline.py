@@ -33,7 +33,17 @@ from .synthetic import Oracle, Problem, Snapshot, SyntheticSet
 from .teacher import Teacher, TeacherTraining
 from .training import TrainStep
 
-__all__ = ["Distillation", "Distilled", "Experiment", "Outcome", "Update", "distill", "evaluate", "summary"]
+__all__ = [
+    "Distillation",
+    "Distilled",
+    "Experiment",
+    "Outcome",
+    "Update",
+    "distill",
+    "evaluate",
+    "need_examples",
+    "summary",
+]
 
 Stage = Literal["data", "teacher", "synthesis", "student", "evaluation", "control"]
 
@@ -59,6 +69,20 @@ class Experiment(Config):
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = param(
         "auto", group="Advanced", help="Where to compute. The samples depend on the type of device."
+    )
+
+    precision: str = param(
+        "fp32",
+        choices=devices.PRECISIONS,
+        group="Advanced",
+        help="Number format of the teacher's products while samples move. bf16 is faster on GPUs and some CPUs.",
+    )
+    compiled: bool = param(
+        False,
+        group="Advanced",
+        label="Compile the teacher",
+        help="Has torch.compile build machine code for the teacher: minutes at first, faster after. For long runs on a "
+        "GPU.",
     )
 
     @model_validator(mode="before")
@@ -126,7 +150,7 @@ class Experiment(Config):
                 values[part][rest] = value
             elif dot and part in ("data", "student"):
                 values[part][rest] = value
-            elif key in ("teacher", "method", "seed", "device"):
+            elif key in ("teacher", "method", "seed", "device", "precision", "compiled"):
                 values[key] = value
             else:
                 values["settings"][key] = value
@@ -161,22 +185,24 @@ class Outcome:
 
     Attributes:
         seed: of the samples and the student.
-        teacher_accuracy, student_accuracy: on the real test data.
-        agreement: share of the real test data on which both name the same class.
-        calibration_error: of the student on the real test data.
+        teacher_accuracy, student_accuracy: on the real test data; None where there are none.
+        agreement: share of the real test data on which both name the same class; where there are none, of fresh
+            synthetic samples that the student did not learn from (see `Distillation.judge`).
+        calibration_error: of the student on the real test data; None where there are none.
         near_boundary: share of samples near the teacher's boundary (`evaluation.NEAR`), to first order.
         coverage: share of the boundary's length in view that has a sample near it (2-D only).
         plane_agreement: share of the plane in view on which both name the same class (2-D only).
         samples: number of synthetic samples.
         forward_calls, gradient_calls: samples that the teacher answered, and gave a gradient for.
         seconds: spent on "teacher", "synthesis", "training", "evaluation".
+        judged_on: what the agreement was measured on: "test" data, or "fresh" samples.
     """
 
     seed: int
-    teacher_accuracy: Rate
-    student_accuracy: Rate
+    teacher_accuracy: Rate | None
+    student_accuracy: Rate | None
     agreement: Rate
-    calibration_error: float
+    calibration_error: float | None
     near_boundary: Rate
     coverage: float | None
     plane_agreement: Rate | None
@@ -184,6 +210,7 @@ class Outcome:
     forward_calls: int
     gradient_calls: int
     seconds: dict[str, float]
+    judged_on: Literal["test", "fresh"] = "test"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values: each rate as its value, with its interval beside it."""
@@ -194,7 +221,7 @@ class Outcome:
                 plain |= {f.name: value.value, f"{f.name}_interval": [value.low, value.high]}
             else:
                 plain[f.name] = value
-        return {**plain, "n_test": self.student_accuracy.n}
+        return {**plain, "n_test": self.agreement.n if self.judged_on == "test" else 0, "n_judged": self.agreement.n}
 
 
 class Distillation(Iterator[Update]):
@@ -206,6 +233,8 @@ class Distillation(Iterator[Update]):
         student: a network to train in place, instead of a fresh one.
         every: a snapshot after every so many steps of the synthesis.
         in_flight: mini-batches to work on at once (0: as many as suit the device).
+        judge: samples to measure the agreement on, where the data set has no test data (None: fresh ones are made by
+            the same method and settings with another seed, in a few mini-batches that span the same step sizes).
         keep_history: whether to keep some samples at some moments of their way, and to store them with the run.
 
     Attributes:
@@ -221,9 +250,10 @@ class Distillation(Iterator[Update]):
         student: nn.Module | None = None,
         every: int = 1,
         in_flight: int = 0,
+        judge: SyntheticSet | None = None,
         keep_history: bool = False,
     ):
-        self.experiment, self.teacher, self.student = experiment, teacher, student
+        self.experiment, self.teacher, self.student, self.judge = experiment, teacher, student, judge
         self.device = devices.choose(experiment.device)
         self.dataset: Dataset | None = None
         self.oracle: Oracle | None = None
@@ -291,6 +321,8 @@ class Distillation(Iterator[Update]):
     def _loop(self) -> Iterator[Update]:
         if self.teacher is None and (name := resolve_teacher(self.experiment)):
             self.teacher = teachers.load(name)
+        if self.teacher is None:
+            need_examples(self.experiment.data, "no teacher can be trained. Choose the one that was imported for it")
         used = [s for s in SHARES if s != "teacher" or self.teacher is None]
         whole, before = sum(SHARES[s] for s in used), 0.0
         for stage in used:
@@ -316,7 +348,9 @@ class Distillation(Iterator[Update]):
         e, info = self.experiment, self.dataset.info
         method = find(e.method)(e.settings)
         network = self.teacher.network if isinstance(self.teacher, Teacher) else self.teacher
-        self.oracle = Oracle(network, self.device, gradient="gradient" in method.access)
+        self.oracle = Oracle(
+            network, self.device, "gradient" in method.access, precision=e.precision, compiled=e.compiled
+        )
         problem = Problem(self.oracle, info.shape, len(info.classes), e.settings.batches, self.device)
         run = Synthesis(
             method,
@@ -329,7 +363,7 @@ class Distillation(Iterator[Update]):
         self.synthesis = run
         for snapshot in self._timed("synthesis", run):
             share = snapshot.step / max(1, snapshot.total)
-            yield share, Update("synthesis", 0, "Moving samples", snapshot=snapshot)
+            yield share, Update("synthesis", 0, run.note or "Moving samples", snapshot=snapshot)
         self.samples, self.history = run.result, run.history
 
     def _student(self) -> Iterator[tuple[float, Update]]:
@@ -341,11 +375,33 @@ class Distillation(Iterator[Update]):
 
     def _evaluation(self) -> Iterator[tuple[float, Update]]:
         yield 0.0, Update("evaluation", 0, "Comparing student and teacher")
+        if self.judge is None and not self.dataset.info.has_examples:
+            yield from self._fresh_samples()
         start = time.perf_counter()
-        outcome = evaluate(self.oracle.network, self.student, self.samples, self.dataset, seed=self.experiment.seed)
+        outcome = evaluate(
+            self.oracle.network,
+            self.student,
+            self.samples,
+            self.dataset,
+            seed=self.experiment.seed,
+            judge=self.judge,
+        )
         self._seconds["evaluation"] = time.perf_counter() - start
         self.outcome = replace(outcome, seconds=dict(self._seconds))
         yield 1.0, Update("evaluation", 0, "Done")
+
+    def _fresh_samples(self) -> Iterator[tuple[float, Update]]:
+        """Makes what the agreement is measured on where nothing real is here. Its calls of the teacher do not count."""
+        e, info = self.experiment, self.dataset.info
+        few = min(e.settings.batches, max(JUDGING_BATCHES, -(-JUDGING_SAMPLES // e.settings.samples)))
+        method = find(e.method)(e.settings.replace(batches=few))
+        oracle = Oracle(self.oracle.network, self.device, gradient="gradient" in method.access)
+        problem = Problem(oracle, info.shape, len(info.classes), few, self.device)
+        run = Synthesis(method, problem, seed=(e.seed + JUDGING_SEED) % 2**31, in_flight=self._in_flight)
+        for snapshot in run:
+            share = snapshot.step / max(1, snapshot.total)
+            yield 0.9 * share, Update("evaluation", 0, "Making fresh samples to compare on")
+        self.judge = run.result
 
     def _timed(self, stage: str, run: Iterator[Any]) -> Iterator[Any]:
         """The same items; the time spent on making them is added up."""
@@ -356,6 +412,26 @@ class Distillation(Iterator[Update]):
             if item is None:
                 return
             yield item
+
+
+# How many fresh samples judge, where there are no test data, and in how many mini-batches at least.
+JUDGING_SAMPLES, JUDGING_BATCHES = 1000, 4
+JUDGING_SEED = 1_000_003  # far from the seeds that people choose
+
+
+def need_examples(config: DataConfig, otherwise: str) -> None:
+    """Refuses what can't be done without examples, where a data set has none.
+
+    Args:
+        config: which data set.
+        otherwise: what does not work then, and what to do; it follows "... has no examples here, so".
+
+    Raises:
+        CakeError: the data set has no examples.
+    """
+    info = data.info(config.name)
+    if not info.has_examples:
+        raise CakeError(f"{info.title} has no examples here, so {otherwise}.")
 
 
 def noise_only(experiment: Experiment) -> Experiment:
@@ -386,12 +462,12 @@ def resolve_teacher(experiment: Experiment) -> str | None:
         return None
     if not name:
         card = teachers.shipped_for(experiment.data)
-        return card.name if card else None
+        return card.name if card else teachers.imported_for(experiment.data)
     card = teachers.card(name)
     theirs, ours = card.data_config, experiment.data
     if theirs.name != ours.name:
         raise CakeError(f"Teacher '{name}' learned {theirs.name}, not {ours.name}. Choose --data {theirs.name}.")
-    if data.info(ours.name).kind == "points" and theirs != ours:
+    if data.info(ours.name).drawn and theirs != ours:
         told = ", ".join(f"{k} {v}" for k, v in theirs.to_dict().items() if k != "name")
         raise CakeError(
             f"Teacher '{name}' learned {theirs.name} with {told}. Choose the same, or leave the teacher out "
@@ -401,7 +477,13 @@ def resolve_teacher(experiment: Experiment) -> str | None:
 
 
 def evaluate(
-    teacher: nn.Module, student: nn.Module, samples: SyntheticSet, dataset: Dataset, *, seed: int = 0
+    teacher: nn.Module,
+    student: nn.Module,
+    samples: SyntheticSet,
+    dataset: Dataset,
+    *,
+    seed: int = 0,
+    judge: SyntheticSet | None = None,
 ) -> Outcome:
     """Compares a student with its teacher on the real test data, and sees where the samples lie.
 
@@ -410,9 +492,11 @@ def evaluate(
         samples: what the student learned from.
         dataset: whose test part judges.
         seed: noted in the outcome.
+        judge: samples to measure the agreement on, where the data set has no test part.
     """
-    of_teacher = evaluation.predict(teacher, dataset.test_x, dataset.inputs)
-    of_student = evaluation.predict(student, dataset.test_x, dataset.inputs)
+    real = len(dataset.test_x) > 0
+    inputs = (dataset.test_x, dataset.inputs) if real else (judge.x,)
+    of_teacher, of_student = (evaluation.predict(network, *inputs) for network in (teacher, student))
     distance = torch.cat([evaluation.boundary_distance(teacher, x) for x in samples.x.split(1024)])
     cover, plane = None, None
     if dataset.info.kind == "points":
@@ -423,10 +507,10 @@ def evaluate(
         plane = evaluation.agreement(evaluation.predict(student, points), evaluation.predict(teacher, points))
     return Outcome(
         seed=seed,
-        teacher_accuracy=evaluation.accuracy(of_teacher, dataset.test_y),
-        student_accuracy=evaluation.accuracy(of_student, dataset.test_y),
+        teacher_accuracy=evaluation.accuracy(of_teacher, dataset.test_y) if real else None,
+        student_accuracy=evaluation.accuracy(of_student, dataset.test_y) if real else None,
         agreement=evaluation.agreement(of_student, of_teacher),
-        calibration_error=evaluation.calibration_error(of_student, dataset.test_y),
+        calibration_error=evaluation.calibration_error(of_student, dataset.test_y) if real else None,
         near_boundary=Rate.of(int((distance <= evaluation.NEAR).sum()), len(samples)),
         coverage=cover,
         plane_agreement=plane,
@@ -434,13 +518,14 @@ def evaluate(
         forward_calls=samples.provenance.get("forward_calls", 0),
         gradient_calls=samples.provenance.get("gradient_calls", 0),
         seconds={},
+        judged_on="test" if real else "fresh",
     )
 
 
 def summary(outcomes: Iterable[Outcome]) -> dict[str, dict[str, float]]:
     """Mean and standard deviation (n - 1 in the denominator; 0 for a single run) of every number over runs."""
     rows = [o.to_dict() for o in outcomes]
-    numbers = [k for k, v in rows[0].items() if isinstance(v, int | float) and k not in ("seed", "n_test")]
+    numbers = [k for k, v in rows[0].items() if isinstance(v, int | float) and k not in ("seed", "n_test", "n_judged")]
     table = {k: [row[k] for row in rows] for k in numbers}
     table |= {f"seconds_{k}": [row["seconds"][k] for row in rows] for k in rows[0]["seconds"]}
     return {

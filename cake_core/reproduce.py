@@ -8,20 +8,23 @@ from __future__ import annotations
 import csv
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from . import devices, evaluation
 from .comparison import summarise
+from .errors import CakeError
+from .grid import Grid
 from .methods import METHODS
 from .pipeline import Distillation, Experiment
 from .rng import generator
 from .student import StudentTraining
 
-__all__ = ["FIGURES", "Fig1", "fig1_settings"]
+__all__ = ["FIGURES", "Fig1", "Fig2", "Fig3", "fig1_settings"]
 
 SIGMAS = (0.1, 1.0)
 COUNTS = (10, 20, 50, 100, 200, 500, 1000)  # synthetic samples that a student gets
@@ -61,13 +64,16 @@ class Fig1(Iterator[float]):
     Args:
         seeds: how many seeds.
         device: where to compute.
+        scale: "paper"; the setting is the paper's, and small enough for two cores.
 
     Attributes:
         runs: one row for each run with all samples.
         subsets: one row for each student of fewer samples.
     """
 
-    def __init__(self, seeds: int = 5, device: str = "auto"):
+    def __init__(self, seeds: int = 5, device: str = "auto", scale: str = "paper"):
+        if scale not in ("", "paper"):
+            raise CakeError("Fig. 1 is small enough to be made at the paper's scale; leave --scale out.")
         self.seeds, self.device = seeds, device
         self.runs: list[dict[str, Any]] = []
         self.subsets: list[dict[str, Any]] = []
@@ -136,13 +142,156 @@ class Fig1(Iterator[float]):
 
     def write(self, folder: Path) -> None:
         """Writes fig1.csv and fig1_samples.csv."""
-        folder.mkdir(parents=True, exist_ok=True)
         result = self.result()
-        for name, rows in (("fig1", result["rows"]), ("fig1_samples", result["by_samples"])):
-            with (folder / f"{name}.csv").open("w", newline="") as f:
-                writer = csv.DictWriter(f, list(rows[0]), lineterminator="\n")
-                writer.writeheader()
-                writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in r.items()} for r in rows)
+        _write(folder / "fig1.csv", result["rows"])
+        _write(folder / "fig1_samples.csv", result["by_samples"])
 
 
-FIGURES = {"fig1": Fig1}
+class GridFigure(Iterator[float]):
+    """A figure of the paper that is a grid of teachers and students; yields the share done.
+
+    What is finished is stored, and the same command goes on from there.
+
+    Args:
+        seeds: how many seeds.
+        device: where to compute.
+        scale: a key of `SCALES`.
+        rows: teachers to do now (all, where none is named); the result holds what is stored of the others too.
+        folder: where cells are stored (None: among the runs).
+    """
+
+    name: ClassVar[str]
+    data: ClassVar[str]
+    statement: ClassVar[str]
+    SCALES: ClassVar[dict[str, dict[str, Any]]]
+
+    def __init__(
+        self,
+        seeds: int = 3,
+        device: str = "auto",
+        scale: str = "quick",
+        rows: Sequence[str] = (),
+        folder: Path | None = None,
+    ):
+        scale = scale or "quick"
+        if scale not in self.SCALES:
+            raise CakeError(f"There is no scale '{scale}'. Choose one of: {', '.join(self.SCALES)}.")
+        setting = self.SCALES[scale]
+        known = [t.split("/")[-1] for t in setting["teachers"]]
+        if strange := [r for r in rows if r not in known]:
+            raise CakeError(f"At scale {scale} there is no row '{strange[0]}'. Choose of: {', '.join(known)}.")
+        self.seeds, self.scale, self.setting = seeds, scale, setting
+        experiment = Experiment.from_dict(
+            {
+                "data": {"name": self.data},
+                "settings": setting["settings"],
+                "precision": setting["precision"],
+                "device": device,
+            }
+        )
+        self.experiment = experiment
+        teachers = [t for t in setting["teachers"] if not rows or t.split("/")[-1] in rows]
+        self.grid = Grid(experiment, teachers, setting["students"], seeds, student=setting["student"], folder=folder)
+
+    def __next__(self) -> float:
+        return next(self.grid).progress
+
+    def result(self) -> dict[str, Any]:
+        """All numbers: `rows` by pair and method, `runs` of single seeds, and how they were made."""
+        return {
+            "figure": self.name,
+            "scale": self.scale,
+            "rows": self.grid.summary(),
+            "runs": self.grid.rows,
+            "statement": self.statement,
+            "reductions": self.setting["reductions"],
+            "experiment": self.experiment.to_dict(),
+            "student": self.setting["student"],
+            "device": devices.describe(devices.choose(self.experiment.device)),
+            "torch": torch.__version__,
+            "date": date.today().isoformat(),
+        }
+
+    def write(self, folder: Path) -> None:
+        """Writes <name>_<scale>.csv, one row for each pair and method, and <name>_<scale>_runs.csv with every seed."""
+        result = self.result()
+        made = {k: result[k] for k in ("device", "torch", "date")}
+        _write(folder / f"{self.name}_{self.scale}.csv", [{**row, **made} for row in result["rows"]])
+        plain = [{k: v for k, v in row.items() if not isinstance(v, list)} for row in result["runs"]]
+        _write(folder / f"{self.name}_{self.scale}_runs.csv", plain)
+
+
+# The paper's own sampling (Appendix B) in the units of `methods.cake`: see deviation 1 there.
+PAPER = {"samples": 250, "steps": 256, "step_size": 0.1, "decades": 4.0}
+
+
+class Fig2(GridFigure):
+    """Fig. 2: CIFAR-10 across scales, ResNet-4 to ResNet-152 as teachers and students."""
+
+    name = "fig2"
+    data = "cifar10"
+    statement = "students of equal or larger size do best; teachers too large or too small for a student do worse"
+    _ALL: ClassVar[list[str]] = ["resnet152", "resnet101", "resnet50", "resnet34", "resnet18", "resnet4"]
+    SCALES: ClassVar = {
+        "quick": {
+            "teachers": ["cifar10/resnet4"],
+            "students": ["resnet4"],
+            "settings": {},
+            "precision": "fp32",
+            "student": {},
+            "reductions": "only the smallest of six networks; 10,000 samples of 64 steps for 62,500 of 256",
+        },
+        "paper": {
+            "teachers": _ALL,
+            "students": _ALL,
+            "settings": {**PAPER, "batches": 250},
+            "precision": "bf16",
+            "student": {"updates": 7500, "batch_size": 256, "optimizer": "sgd", "learning_rate": 0.5,
+                        "weight_decay": 1e-4, "precision": "bf16"},
+            "reductions": "none",
+        },
+    }  # fmt: skip
+
+
+class Fig3(GridFigure):
+    """Fig. 3: MNIST across types, MLP, CNN, ResNet-4 and ViT-3 with about 100,000 parameters each."""
+
+    name = "fig3"
+    data = "mnist"
+    statement = (
+        "MLP teachers teach all types well, ResNet teachers teach others poorly, equal types work well, a ViT student "
+        "does well only under a ViT teacher, and ResNet is the safest student"
+    )
+    _TYPES: ClassVar[list[str]] = ["mlp", "cnn", "resnet4", "vit3"]
+    _SHIPPED: ClassVar[list[str]] = [f"mnist/{t}" for t in _TYPES]
+    SCALES: ClassVar = {
+        "quick": {
+            "teachers": _SHIPPED,
+            "students": _TYPES,
+            "settings": {"batches": 20, "steps": 32, "step_size": 0.06},
+            "precision": "bf16",
+            "student": {"updates": 2000, "precision": "bf16"},
+            "reductions": "5,000 samples of 32 steps for 128,000 of 256, 2,000 updates of 64 for 15,000 of 256",
+        },
+        "paper": {
+            "teachers": _SHIPPED,
+            "students": _TYPES,
+            "settings": {**PAPER, "batches": 500},
+            "precision": "bf16",
+            "student": {"updates": 15_000, "batch_size": 256, "optimizer": "sgd", "learning_rate": 0.5,
+                        "weight_decay": 1e-4, "precision": "bf16"},
+            "reductions": "none",
+        },
+    }  # fmt: skip
+
+
+FIGURES = {"fig1": Fig1, "fig2": Fig2, "fig3": Fig3}
+
+
+def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows as a CSV file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as f:
+        writer = csv.DictWriter(f, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in r.items()} for r in rows)

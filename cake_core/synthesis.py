@@ -6,7 +6,7 @@ editing while it runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,8 @@ __all__ = ["Synthesis", "synthesize"]
 # the caches, and a step would take so long that a pause or a slider is felt late.
 IN_FLIGHT_CPU = {"points": 2**15, "images": 2**9}
 IN_FLIGHT_GPU = 2**14
+PROBES = (16, 48)  # samples that tell how much memory one of them takes on a GPU
+SHARE_OF_MEMORY = 0.6  # of what is free on a GPU, for samples in flight; the rest is for frames, students, fragments
 
 
 def synthesize(
@@ -37,6 +39,8 @@ def synthesize(
     device: str = "auto",
     in_flight: int = 0,
     every: int = 1,
+    precision: str = "fp32",
+    compiled: bool = False,
     **settings: Any,
 ) -> Synthesis:
     """Makes synthetic samples for a teacher; iterate over the result to run it.
@@ -55,6 +59,8 @@ def synthesize(
         device: "auto", "cpu", "cuda" or "mps".
         in_flight: mini-batches to work on at once (0: as many as suit the device). Does not change the samples.
         every: a snapshot after every so many steps (the last step of a mini-batch always has one).
+        precision: number format of the teacher's products, "fp32" or "bf16".
+        compiled: whether the teacher goes through torch.compile.
         settings: settings of the method, by name.
 
     Raises:
@@ -66,7 +72,7 @@ def synthesize(
     elif settings:
         method = type(method)(method.config.replace(**settings))
     place = devices.choose(device)
-    oracle = Oracle(teacher, place, gradient="gradient" in method.access)
+    oracle = Oracle(teacher, place, "gradient" in method.access, precision=precision, compiled=compiled)
     problem = Problem(oracle, tuple(shape), classes, method.config.batches, place)
     return Synthesis(method, problem, seed=seed, in_flight=in_flight, every=every)
 
@@ -78,7 +84,12 @@ class Synthesis(Iterator[Snapshot]):
         method: what makes the samples.
         problem: what is asked of it.
         seed, in_flight, every: see `synthesize`.
-        keep_history: whether to keep some samples at some moments; when it is exhausted, `history` holds them.
+        keep_history: whether to keep some samples at some moments of their way.
+
+    Attributes:
+        in_flight: mini-batches that are worked on at once; halved when the device's memory is full.
+        note: what has happened that people should know, empty as a rule.
+        result, history: the samples, and what was kept of their way, when the iterator is exhausted.
     """
 
     def __init__(
@@ -94,6 +105,8 @@ class Synthesis(Iterator[Snapshot]):
         self.method, self.problem, self.seed, self.every = method, problem, seed, every
         batches = method.config.batches
         self.in_flight = batches if method.whole else min(in_flight or self._suitable(), batches)
+        self.note = ""
+        self._finished_batches = self._finished_steps = 0
         self.result: SyntheticSet | None = None
         self.history: History | None = None
         self._recorder = Recorder(method.steps, batches, problem.shape) if keep_history else None
@@ -125,36 +138,81 @@ class Synthesis(Iterator[Snapshot]):
     @property
     def total(self) -> int:
         """Steps of the whole run, counting each step of all mini-batches in flight as one."""
-        return self.method.steps * -(-self.problem.batches // self.in_flight)
+        left = self.problem.batches - self._finished_batches
+        return self._finished_steps + self.method.steps * -(-left // self.in_flight)
 
     def _suitable(self) -> int:
         """How many mini-batches in flight suit the device."""
-        kind = "points" if len(self.problem.shape) == 1 else "images"
-        most = IN_FLIGHT_CPU[kind] if self.problem.device.type == "cpu" else IN_FLIGHT_GPU
-        return max(1, most // self.method.config.samples)
+        problem, samples = self.problem, self.method.config.samples
+        kind = "points" if len(problem.shape) == 1 else "images"
+        most = IN_FLIGHT_CPU[kind] if problem.device.type == "cpu" else IN_FLIGHT_GPU
+        if problem.device.type == "cuda":
+            most = min(most, self._fitting())
+        return max(1, most // samples)
+
+    def _fitting(self) -> int:
+        """How many samples the free memory of a CUDA device holds, judged by the peaks of two small trials."""
+        problem = self.problem
+        oracle = problem.teacher
+
+        def trial(count: int) -> None:
+            x = torch.zeros(count, *problem.shape, device=problem.device, requires_grad=oracle.gradient)
+            with torch.set_grad_enabled(oracle.gradient), devices.autocast(problem.device, oracle.precision):
+                z = oracle.network(x)
+            if oracle.gradient:
+                torch.autograd.grad(z.sum(), x)
+
+        few, many = (devices.peak_memory(lambda n=n: trial(n), problem.device) for n in PROBES)
+        each = max(1, (many - few) // (PROBES[1] - PROBES[0]))
+        return int(SHARE_OF_MEMORY * devices.free_memory(problem.device) / each)
 
     def _loop(self) -> Iterator[Snapshot]:
-        method, problem, steps = self.method, self.problem, self.method.steps
-        parts, done = [], 0
-        for first in range(0, problem.batches, self.in_flight):
-            batches = range(problem.batches)[first : first + self.in_flight]
-            rng = Streams(self.seed, batches, problem.device)
-            state = method.init(problem, rng)
-            self._record(0, state, batches)
-            yield self._snapshot(state, rng, done, {})
-            for t in range(1, steps + 1):
-                losses = method.step(state, rng)
-                done += 1
-                self._record(t, state, batches)
-                if t % self.every == 0 or t == steps:
-                    yield self._snapshot(state, rng, done, losses)
-            parts.append(self._finished(state, rng))
+        parts: list[SyntheticSet] = []
+        while self._finished_batches < self.problem.batches:
+            count = min(self.in_flight, self.problem.batches - self._finished_batches)
+            batches = range(self._finished_batches, self._finished_batches + count)
+            try:
+                parts.append((yield from self._together(batches)))
+            except (RuntimeError, MemoryError) as error:
+                if not devices.is_out_of_memory(error):
+                    raise
+            else:
+                self._finished_batches += count
+                self._finished_steps += self.method.steps
+                continue
+            # Outside the except block, so that what filled the memory is no longer held by the exception.
+            self._make_room(count)
         self.result = SyntheticSet.join(parts, self._provenance())
         self.history = self._recorder.history() if self._recorder else None
 
     def _record(self, step: int, state: Any, batches: Sequence[int]) -> None:
         if self._recorder and self._recorder.wants(step):
             self._recorder.add(step, self.method.positions(state), batches)
+
+    def _make_room(self, count: int) -> None:
+        """Halves the mini-batches in flight; their samples stay what they would have been."""
+        if count == 1 or self.method.whole:
+            raise CakeError(
+                "The device's memory is full, with as few samples at once as can be. "
+                "Choose fewer samples per mini-batch, a smaller teacher or precision bf16, and start again."
+            )
+        self.in_flight = count // 2
+        devices.free_unused(self.problem.device)
+        self.note = f"The device's memory was full; it goes on with {self.in_flight} mini-batches at once."
+
+    def _together(self, batches: range) -> Generator[Snapshot, None, SyntheticSet]:
+        """Some mini-batches from the prior to the end; returns their samples."""
+        method, done = self.method, self._finished_steps
+        rng = Streams(self.seed, batches, self.problem.device)
+        state = method.init(self.problem, rng)
+        self._record(0, state, batches)
+        yield self._snapshot(state, rng, done, {})
+        for t in range(1, method.steps + 1):
+            losses = method.step(state, rng)
+            self._record(t, state, batches)
+            if t % self.every == 0 or t == method.steps:
+                yield self._snapshot(state, rng, done + t, losses)
+        return self._finished(state, rng)
 
     def _snapshot(self, state: Any, rng: Streams, done: int, losses: dict[str, Tensor]) -> Snapshot:
         x = self.method.positions(state).detach()

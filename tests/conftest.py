@@ -17,11 +17,12 @@ torch.set_num_threads(2)
 
 @pytest.fixture(scope="session", autouse=True)
 def runs_folder(tmp_path_factory) -> Iterator[Path]:
-    """Runs are written to a folder of the tests' own. One for all: compute processes inherit it when they start."""
+    """Runs and uploads go to folders of the tests' own. One for all: compute processes inherit it when they start."""
     folder = tmp_path_factory.mktemp("runs")
     os.environ["CAKE_RUNS_DIR"] = str(folder)
+    os.environ["CAKE_UPLOADS_DIR"] = str(tmp_path_factory.mktemp("uploads"))
     yield folder
-    del os.environ["CAKE_RUNS_DIR"]
+    del os.environ["CAKE_RUNS_DIR"], os.environ["CAKE_UPLOADS_DIR"]
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def test_distill_prints_one_json_object_on_stdout():
         (["distill", "--dat", "moons", "--bogus"], "Unrecognized arguments: --bogus."),
         (["train-teacher", "--data", "moons"], "The following arguments are required: --model."),
         (["train-teacher", "--data", "moons", "--model", "cnn"], "CNN takes images, not points."),
-        (["reproduce", "fig9"], "'fig9' can't be reproduced. Choose one of: fig1."),
+        (["reproduce", "fig9"], "'fig9' can't be reproduced. Choose one of: fig1, fig2, fig3."),
         (["bake"], "Argument COMMAND: invalid choice: 'bake'"),
         ([], "The following arguments are required: COMMAND."),
         (["methods", "--json", "/no/such/folder/x.json"], "'/no/such/folder/x.json' can't be written"),
@@ -125,3 +125,49 @@ def test_help_needs_no_torch():
     code = "import sys; from cake_core import cli; cli._parser(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "False"
+
+
+def test_import_data_makes_a_set_that_the_next_command_knows(tmp_path, monkeypatch, capsys):
+    import numpy as np
+    from PIL import Image
+
+    from cake_core.data import arrays
+
+    for k, name in enumerate(["dark", "light", "very light"]):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(10):
+            Image.new("RGB", (20, 10), (80 * k, i, 0)).save(tmp_path / "pictures" / name / f"{i}.png")
+    monkeypatch.setenv("CAKE_DATA_DIR", str(tmp_path / "data"))
+    words = ["import-data", "--from", str(tmp_path / "pictures"), "--name", "my-shades", "--side", "16"]
+    assert cli.main([*words, "--json", "-"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["shape"], result["train"], result["test"]) == ([3, 16, 16], 24, 6)
+    folder = tmp_path / "data" / "my-shades"
+    assert arrays.describe(folder) == ((3, 16, 16), ("dark", "light", "very light"))
+    x, y = arrays.read(folder, "train")
+    assert x[y == 1, 0].unique().tolist() == [80]
+    assert set(x[:, 1].unique().tolist()) <= set(range(10))
+    assert np.load(folder / "test.npz")["images"].shape == (6, 16, 16, 3)
+    assert list((tmp_path / "data").iterdir()) == [folder]  # nothing else was left
+    (mine,), refused = arrays.discover(tmp_path / "data")  # what the next command does
+    assert (mine.name, mine.classes, refused) == ("my-shades", ("dark", "light", "very light"), {})
+    assert cli.main(words) == 2
+    assert "my-shades' already. Choose another name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--name", "mnist"], "There is a data set 'mnist' already."),
+        (["--name", "../x"], "A data set has a name of a-z, 0-9, - and _; '../x' is not."),
+        (["--name", "My Set"], "A data set has a name of a-z, 0-9, - and _; 'My Set' is not."),
+        (["--name", "mine", "--side", "7"], "Images can be made 8, 16, 28, 32, 64 pixels a side, not 7."),
+        (["--name", "mine", "--colour", "red"], "'colour' must be one of auto, grey, colour; 'red' is not."),
+        (["--name", "mine"], "There is no folder or zip file 'nowhere'."),
+    ],
+)
+def test_import_data_refuses_with_a_sentence(arguments, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CAKE_DATA_DIR", str(tmp_path))
+    assert cli.main(["import-data", "--from", "nowhere", *arguments]) == 2
+    assert sentence in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

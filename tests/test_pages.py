@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from functools import cache
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from cake_core import runs
+from cake_core import models, runs
+from cake_core.comparison import SOURCES
 from cake_core.history import History
 from cake_core.pipeline import Experiment
 from cake_core.synthetic import SyntheticSet
-from cake_core.tasks import TASKS
+from cake_core.tasks import TASKS, Distill
 from pages._ui import routes
-from pages._ui.cached import runner
+from pages._ui.cached import parameter_counts, runner
 
 ROOT = Path(__file__).parents[1]
 FRAME = ROOT / "pages" / "_ui" / "frame.py"
@@ -164,17 +167,117 @@ def test_images_then_student_then_embeddings():
 
     go(app, "student")
     assert app.selectbox(key="student:run").value == run
-    app.select_slider(key="student:images:updates").set_value(50).run()
-    app.slider[0].set_value(1).run()
-    next(b for b in app.button if b.label == "Train").click().run()
-    wait(app, app.session_state["student:job"])
+    app.select_slider(key="student:digits:updates").set_value(50).run()
+    app.slider(key="student:seeds").set_value(1).run()
+    train_students(app)
     table = app.dataframe[0].value
-    assert list(table["learned from"]) == ["These samples", "Noise only (control)", "The teacher's own data"]
+    assert list(table["learned from"]) == list(SOURCES.values())
+    assert " to " in table["accuracy, %"][0]  # the interval of a single seed
 
     go(app, "embeddings")
     pca = next(n for what, n in app.session_state["jobs"].items() if '"pca"' in what)
     wait(app, pca)
     assert app.get("plotly_chart")
+
+
+@cache
+def made(name: str) -> tuple[str, Experiment]:
+    """A run that has made some samples."""
+    flat = {"data": name, "batches": "2", "samples": "100", "steps": "4", "student.updates": "20"}
+    task = Distill(Experiment.from_query(flat).to_dict())
+    for _ in task:
+        pass
+    return task.finish()["run"], task.run.experiment
+
+
+def student_page(name: str) -> AppTest:
+    """The page Student in a session that has made some samples."""
+    app = open_page("home")
+    run, experiment = made(name)
+    app.session_state["runs"] = {run: experiment}
+    go(app, "student")
+    wait(app, parameter_counts(name).name)
+    return app
+
+
+def train_students(app: AppTest) -> None:
+    next(b for b in app.button if b.label == "Train").click().run()
+    assert not app.exception
+    wait(app, app.session_state["student:job"])
+
+
+def texts(app: AppTest) -> str:
+    return " ".join(m.value for m in [*app.markdown, *app.caption])
+
+
+def test_student_page_says_how_large_everything_is_before_training():
+    app = student_page("digits")
+    assert "**15,738** parameters, its teacher (LeNet-5 on Digits (8x8)) 61,706: **25.5 %**" in texts(app)
+    architectures = app.selectbox(key="student:model:digits:True")
+    counts = [int(re.search(r", ([\d,]+)", o)[1].replace(",", "")) for o in architectures.options]
+    assert len(counts) == sum("images" in m.kinds for m in models.MODELS.values())
+    assert counts == sorted(counts)
+    assert all(("(for a GPU)" in o) == o.startswith(GPU_NAMES) for o in architectures.options)
+    architectures.select("mlp").run()
+    assert "**26,122** parameters" in texts(app)
+
+
+GPU_NAMES = ("WResNet-40", "MobileNet", "VGG", *(f"ResNet-{depth}," for depth in (18, 34, 50, 101, 152)))
+
+
+def test_student_page_without_and_with_distillation():
+    app = student_page("digits")
+    app.select_slider(key="student:digits:updates").set_value(50).run()
+    assert app.latex  # its equation
+    app.slider(key="student:kd:temperature").set_value(2.0).run()
+    assert app.checkbox(key="student:from:noise").disabled
+    app.checkbox(key="student:from:labels").uncheck().run()
+    train_students(app)
+    spec = runner().find(app.session_state["student:job"]).spec
+    assert spec["sources"] == ["samples", "noise", "kd"]
+    assert spec["kd"]["temperature"] == 2.0
+    table = app.dataframe[0].value
+    assert list(table["learned from"]) == [SOURCES[k] for k in ("samples", "noise", "kd")]
+    assert " ± " in table["accuracy, %"][0]  # two seeds
+    for source in ("samples", "noise", "kd"):
+        app.button_group(key="student:results:source:3").set_value([source]).run()
+        result = runner().find(app.session_state["student:job"]).result
+        matrix = result["confusion"][source]
+        same = sum(matrix[k][k] for k in range(10))
+        assert f"holds {same:,} of 1,000 answers: **{same / 10:.1f} %**" in texts(app)
+        assert len(app.get("imgs")) == len(result["differences"][source]["images"])
+    labels = [b.label for b in app.get("download_button")]
+    assert labels == ["This student's weights", "All students as CSV", "The curves as CSV"]
+    for source in ("samples", "kd"):
+        app.checkbox(key=f"student:from:{source}").uncheck().run()
+    assert not app.latex
+    train_students(app)
+    assert list(app.dataframe[0].value["learned from"]) == ["Noise only (control)"]
+
+
+def test_student_page_for_points():
+    app = student_page("moons")
+    app.select_slider(key="student:moons:updates").set_value(50).run()
+    train_students(app)
+    assert "agreement over the plane, %" in app.dataframe[0].value
+    assert "The plane in view: they agree on" in texts(app)
+
+
+def test_student_page_when_a_training_diverges():
+    app = student_page("moons")
+    app.segmented_control(key="student:moons:optimizer").set_value(["sgd"]).run()
+    app.select_slider(key="student:moons:mlp:learning_rate").set_value(10.0).run()
+    next(b for b in app.button if b.label == "Train").click().run()
+    job = runner().find(app.session_state["student:job"])
+    end = time.monotonic() + 60
+    while job.state not in ("done", "failed"):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert job.state == "failed"
+    assert "Lower the learning rate" in job.message
+    app.run()
+    assert not app.exception  # the live view says it; nothing else is there to show
+    assert not app.dataframe
 
 
 def test_teacher_page_trains_one_that_can_be_used():
@@ -210,6 +313,35 @@ def test_compare_shows_controls_and_several_seeds():
     table = app.dataframe[0].value
     assert list(table["method"])[-2:] == ["Brownian (control)", "Noise only (control)"]
     assert " ± " in table["accuracy"][0]
+
+
+def test_compare_shows_who_can_copy_whom():
+    app = open_page("compare")
+    app.selectbox(key="grid:data").select("digits").run()
+    app.multiselect(key="grid:students:digits").set_value(["lenet5-half", "vit3"]).run()
+    app.slider(key="grid:seeds:digits").set_value(1).run()
+    app.number_input(key="grid:batches:digits").set_value(1).run()
+    app.number_input(key="grid:updates:digits").set_value(5).run()
+    app.button(key="grid:begin").click().run()
+    job = runner().find(app.session_state["grid:job"])
+    assert job.spec["teachers"] == ["digits/lenet5"]
+    wait(app, job.name)
+    table = app.dataframe[0].value
+    assert list(table["student"]) == ["LeNet-5-Half", "ViT-3"]
+    assert set(table["teacher"]) == {"LeNet-5"}
+    assert "on noise alone, %" in table
+
+
+def test_compare_wants_a_teacher_and_a_student():
+    app = open_page("compare")
+    app.multiselect(key="grid:teachers:moons").set_value([]).run()
+    app.button(key="grid:begin").click().run()
+    job = runner().find(app.session_state["grid:job"])
+    end = time.monotonic() + 20
+    while job.state != "failed":
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert job.message == "A comparison needs at least one teacher and one student. Choose some."
 
 
 def test_too_many_jobs_is_a_sentence(monkeypatch):

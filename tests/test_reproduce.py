@@ -7,6 +7,7 @@ import csv
 import pytest
 
 from cake_core import figures, reproduce
+from cake_core.errors import CakeError
 from cake_core.methods import METHODS
 from cake_core.reproduce import Fig1, fig1_settings
 
@@ -47,3 +48,41 @@ def test_rows_and_files(monkeypatch, tmp_path):
         rows = list(csv.DictReader(f))
     assert len(rows) == 4
     assert len(figures.agreement_by_samples(rows).data) == 2
+
+
+@pytest.mark.parametrize("name", ["fig2", "fig3"])
+def test_grids_of_the_paper_have_all_of_its_pairs(name, tmp_path):
+    """As many cells as the published figure, at the paper's scale."""
+    run = reproduce.FIGURES[name](seeds=5, device="cpu", scale="paper", folder=tmp_path)
+    assert run.grid.cells == {"fig2": 36, "fig3": 16}[name] * (5 + 1)
+    assert run.setting["reductions"] == "none"
+
+
+def test_fig3_writes_every_pair_and_takes_rows(monkeypatch, tmp_path):
+    tiny = {
+        **reproduce.Fig3.SCALES["quick"],
+        "teachers": ["digits/lenet5"],
+        "students": ["mlp", "lenet5-half"],
+        "settings": {"batches": 1, "steps": 1, "samples": 20},
+        "student": {"updates": 2},
+    }
+    monkeypatch.setattr(reproduce.Fig3, "data", "digits")
+    monkeypatch.setattr(reproduce.Fig3, "SCALES", {"quick": tiny})
+    run = reproduce.Fig3(seeds=2, device="cpu", rows=["lenet5"], folder=tmp_path / "cells")
+    assert list(run)[-1] == 1.0
+    run.write(tmp_path)
+    with (tmp_path / "fig3_quick.csv").open(newline="") as f:
+        rows = list(csv.DictReader(f))
+    assert [(r["teacher"], r["student"], r["method"], r["seeds"]) for r in rows] == [
+        ("digits/lenet5", "mlp", "cake", "2"), ("digits/lenet5", "lenet5-half", "cake", "2"),
+        ("digits/lenet5", "mlp", "noise", "1"), ("digits/lenet5", "lenet5-half", "noise", "1"),
+    ]  # fmt: skip
+    assert {r["n_test"] for r in rows} == {"500"}
+    with (tmp_path / "fig3_quick_runs.csv").open(newline="") as f:
+        assert len(list(csv.DictReader(f))) == 6
+    with pytest.raises(CakeError, match="there is no row 'vit9'"):
+        reproduce.Fig3(rows=["vit9"])
+    with pytest.raises(CakeError, match="There is no scale 'huge'"):
+        reproduce.Fig3(scale="huge")
+    with pytest.raises(CakeError, match="leave --scale out"):
+        reproduce.Fig1(scale="quick")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from ..config import Config, param
+from typing import Any
+
+from ..config import Config, Param, param
 from ..errors import CakeError
-from . import arrays, images, toy
+from . import arrays, images, own, toy
 from .base import Dataset, DatasetInfo, data_folder
 
 __all__ = ["ALIASES", "DATASETS", "DataConfig", "Dataset", "DatasetInfo", "data_folder", "info", "load"]
 
 DATASETS: dict[str, DatasetInfo] = {d.name: d for d in (*toy.INFOS, *images.INFOS)}
 
-# Sets of one's own are looked for once, when the program starts; those that can't be used wait with their reason.
-_own, REFUSED = arrays.discover(data_folder(), known=DATASETS)
-DATASETS |= {d.name: d for d in _own}
+# Sets of the server's owner are looked for once, when the program starts; those that can't be used wait with their
+# reason. Those that people bring later are in no list; `info` finds them by their names.
+_found, REFUSED = arrays.discover(data_folder(), known=DATASETS)
+DATASETS |= {d.name: d for d in _found}
 
 # Other names by which people know a set.
 ALIASES = {"two-moons": "moons", "fmnist": "fashion-mnist", "cifar-10": "cifar10"}
@@ -58,14 +61,23 @@ class DataConfig(Config):
         help="Seed of the 2-D points. Image sets ignore it.",
     )
 
+    @classmethod
+    def permits(cls, p: Param, value: Any) -> bool:
+        """A data set may also be one that somebody brought, which no list of choices names."""
+        return super().permits(p, value) or (p.name == "name" and own.is_own(value) and info(value) is not None)
+
 
 def info(name: str) -> DatasetInfo:
-    """The description of a data set, by its name or an alias.
+    """The description of a data set, by its name or an alias; also of one that somebody brought.
 
     Raises:
         CakeError: there is no such data set.
     """
     name = ALIASES.get(name, name)
+    if own.is_own(name):
+        if (found := own.find(name)) is None:
+            raise CakeError("This data set of somebody's own is not here (any more). Bring the file once more.")
+        return found
     if name in REFUSED:
         raise CakeError(f"The data set '{name}' can't be used. {REFUSED[name]}")
     if name not in DATASETS:
@@ -77,6 +89,6 @@ def load(config: DataConfig) -> Dataset:
     """Loads (or draws) a data set.
 
     Raises:
-        CakeError: an image set is not on this machine and can't be downloaded.
+        CakeError: a set is not on this machine and can't be downloaded.
     """
     return info(config.name).load(config)

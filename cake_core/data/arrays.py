@@ -8,9 +8,10 @@ any array is; nothing is ever unpickled.
 from __future__ import annotations
 
 import re
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,12 +25,13 @@ from .base import Dataset, DatasetInfo
 if TYPE_CHECKING:
     from . import DataConfig
 
-__all__ = ["describe", "discover", "is_here", "normalisation", "read"]
+__all__ = ["describe", "discover", "is_here", "new_folder", "normalisation", "read", "write"]
 
 MOST_BYTES = 4 * 2**30  # of one array, unpacked
 SIDES = (4, 512)  # pixels
 MOST_CLASSES = 1000
 PARTS = ("train", "test")
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 def is_here(folder: Path) -> bool:
@@ -45,9 +47,10 @@ def discover(root: Path, known: Container[str] = ()) -> tuple[list[DatasetInfo],
         known: names that are taken; folders of these names are not looked into.
     """
     found, refused = [], {}
-    folders = sorted(p for p in root.iterdir() if p.name not in known and is_here(p)) if root.is_dir() else []
+    inside = root.iterdir() if root.is_dir() else []
+    folders = sorted(p for p in inside if p.name not in known and not p.name.startswith(".") and is_here(p))
     for folder in folders:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", folder.name):
+        if not NAME.fullmatch(folder.name):
             refused[folder.name] = f"A data set's folder has a name of a-z, 0-9, - and _; rename '{folder.name}'."
             continue
         try:
@@ -81,7 +84,9 @@ def describe(folder: Path) -> tuple[tuple[int, int, int], tuple[str, ...]]:
     names = folder / "classes.txt"
     if not names.is_file():
         return shapes["train"], tuple(map(str, range(count)))
-    classes = tuple(line.strip() for line in names.read_text(errors="replace").splitlines() if line.strip())
+    classes = tuple(
+        line.strip() for line in names.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
+    )
     if len(classes) < count:
         raise CakeError(f"{folder.name}: classes.txt names {len(classes)} classes, the labels need {count}.")
     return shapes["train"], classes
@@ -98,6 +103,53 @@ def read(folder: Path, part: str) -> tuple[Tensor, Tensor]:
     x = torch.from_numpy(_array(path, "images"))
     x = x[:, None] if x.dim() == 3 else x.permute(0, 3, 1, 2).contiguous()
     return x, torch.from_numpy(_labels(path).astype(np.int64))
+
+
+def new_folder(root: Path, name: str) -> Path:
+    """Where a new set of this name would lie.
+
+    Raises:
+        CakeError: it can't have this name, or there is one already.
+    """
+    if not NAME.fullmatch(name):
+        raise CakeError(f"A data set has a name of a-z, 0-9, - and _; '{name}' is not. Choose another one.")
+    if (root / name).exists():
+        raise CakeError(f"There is '{root / name}' already. Choose another name, or remove it first.")
+    return root / name
+
+
+def write(
+    root: Path, name: str, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], classes: Sequence[str]
+) -> Path:
+    """Writes a set in this form, whole or not at all; the program finds it when it starts the next time.
+
+    Args:
+        root: the folder of all sets.
+        name: of the new one.
+        train, test: uint8 images (N, channels, H, W) and labels (N,) from 0.
+        classes: names of the classes.
+
+    Returns:
+        Its folder.
+
+    Raises:
+        CakeError: it can't have this name, there is one already, or it can't be written.
+    """
+    folder = new_folder(root, name)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".import-", dir=root, ignore_cleanup_errors=True) as place:
+            part = Path(place) / name
+            part.mkdir()
+            for stem, (x, y) in zip(PARTS, (train, test), strict=True):
+                images = x.permute(0, 2, 3, 1) if x.shape[1] == 3 else x[:, 0]
+                np.savez_compressed(part / f"{stem}.npz", images=images.cpu().numpy(), labels=y.cpu().numpy())
+            lines = [" ".join(line.split()) or str(k) for k, line in enumerate(classes)]
+            (part / "classes.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            part.rename(folder)
+    except OSError as error:
+        raise CakeError(f"'{folder}' can't be written ({error.strerror}). Look at CAKE_DATA_DIR.") from None
+    return folder
 
 
 def normalisation(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -38,6 +38,10 @@ class DatasetInfo:
         source: where the data come from, with a reference.
         load: makes the `Dataset`.
         on_disk: whether loading needs no network now.
+        examples: how many there are to train on, where that is known before they are loaded.
+        like: a data set whose presets suit this one, which has none of its own.
+        has_examples: whether there is anything to train and test on; without, the loaded parts have no rows.
+        drawn: whether the settings' noise, number and seed say which points there are.
     """
 
     name: str
@@ -48,6 +52,15 @@ class DatasetInfo:
     source: str
     load: Callable[[DataConfig], Dataset]
     on_disk: Callable[[], bool] = lambda: True
+    examples: int | None = None
+    like: str = ""
+    has_examples: bool = True
+    drawn: bool = False
+
+    @property
+    def preset_names(self) -> tuple[str, str]:
+        """What presets are looked up by, the general one first: its kind, and its name or that of a set like it."""
+        return self.kind, self.like or self.name
 
 
 @dataclass(frozen=True)
@@ -96,5 +109,10 @@ class Dataset:
 
     @cached_property
     def half_width(self) -> float:
-        """Half the side of the square of the plane that is looked at: all training points, and a margin."""
+        """Half the side of the square of the plane that is looked at: all training points, and a margin.
+
+        Without points: three standard deviations, which is where nearly all of them would be.
+        """
+        if not len(self.train_x):
+            return 3.0
         return round(1.15 * self.inputs(self.train_x).abs().max().item(), 1)

@@ -75,7 +75,7 @@ def _info(draw: Draw, title: str, classes: tuple[str, ...], source: str) -> Data
             std=torch.as_tensor(std, dtype=torch.float32),
         )
 
-    info = DatasetInfo(draw.__name__, title, "points", (2,), classes, source, load)
+    info = DatasetInfo(draw.__name__, title, "points", (2,), classes, source, load, drawn=True)
     return info
 
 

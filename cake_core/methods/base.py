@@ -137,7 +137,8 @@ class Method(ABC):
         Raises:
             CakeError: a setting is unknown or out of bounds.
         """
-        defaults = {**cls.presets.get(data.kind, {}), **cls.presets.get(data.name, {})} if data else {}
+        names = data.preset_names if data else ()
+        defaults = {k: v for name in names for k, v in cls.presets.get(name, {}).items()}
         return cls.Config.from_dict({**defaults, **settings})
 
     @property

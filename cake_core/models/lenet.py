@@ -24,11 +24,13 @@ def lenet5_half(shape: tuple[int, ...], classes: int) -> Classifier:
 
 def _lenet(shape: tuple[int, ...], classes: int, widths: tuple[int, int, int, int]) -> Classifier:
     # The network sees 32x32. 28x28 images get the missing border by padding (as in 1998; the CAKE code resizes them),
-    # anything smaller is enlarged. Pooling stands before ReLU: max(relu(a)) = relu(max(a)), at a quarter of the work.
+    # anything smaller is enlarged, anything larger averaged. Pooling stands before ReLU: max(relu(a)) = relu(max(a)),
+    # at a quarter of the work.
     c1, c2, c3, f = widths
     padding = 2 if shape[1:] == (28, 28) else 0
+    larger = [nn.AdaptiveAvgPool2d(32)] if max(shape[1:]) > 32 else []
     body = nn.Sequential(
-        *([] if padding else enlarge(shape, 32)),
+        *([] if padding else enlarge(shape, 32) or larger),
         nn.Conv2d(shape[0], c1, 5, padding=padding),
         nn.MaxPool2d(2),
         nn.ReLU(),

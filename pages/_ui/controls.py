@@ -12,7 +12,8 @@ from cake_core.config import Config, Param, as_text
 from cake_core.methods import METHODS
 from cake_core.teacher import shipped
 
-from .page import Screen
+from . import own_data
+from .page import Screen, known_teachers
 
 __all__ = ["configure", "experiment_controls", "presets", "sliders"]
 
@@ -114,8 +115,10 @@ def experiment_controls(screen: Screen, default: str) -> str:
     e = screen.experiment
     bound = Bound(screen, kind)
     with st.sidebar:
-        bound.choice("data", "Data set", [d for d in data.DATASETS.values() if d.kind == kind], e.data.name)
-        bound.fields(e.data, prefix="data.", only=("noise",))
+        bound.choice("data", "Data set", own_data.sets(kind, also=e.data.name), e.data.name)
+        own_data.offer(screen, kind)
+        drawn = data.info(e.data.name).drawn
+        bound.fields(e.data, prefix="data.", only=("noise",) if drawn else ())
         bound.choice("method", "Method", list(METHODS.values()), e.method)
         method = METHODS[e.method]
         st.caption(method.summary)
@@ -130,8 +133,8 @@ def experiment_controls(screen: Screen, default: str) -> str:
             bound.fields(e.student, prefix="student.", only=("targets", "updates", "batch_size", "learning_rate"))
         with st.expander("Teacher, seeds and more", icon=":material/tune:"):
             bound.teacher(e.data.name)
-            bound.fields(e.data, prefix="data.", only=("points", "seed"))
-            bound.fields(e, only=("seed", "device"))
+            bound.fields(e.data, prefix="data.", only=("points", "seed") if drawn else ())
+            bound.fields(e, only=("seed", "device", "precision", "compiled"))
             bound.fields(e.settings, groups=("Advanced",))
     return kind
 
@@ -161,12 +164,14 @@ class Bound:
         self._select(key, label, titles, value, help)
 
     def teacher(self, name: str) -> None:
-        """Shipped teachers of these data, those trained here, and architectures to train one of."""
-        titles = {"": "Shipped, or trained for these data"}
+        """Shipped teachers of these data, this session's own, and architectures to train one of."""
+        examples = data.info(name).has_examples
+        titles = {"": "Shipped, or trained for these data" if examples else "The one that was imported with it"}
         titles |= {c.name: f"Shipped: {c.name}" for c in shipped().values() if c.data["name"] == name}
-        titles |= {m.name: f"New: {m.title}" for m in self.models}
+        titles |= {n: f"Yours: {t['title']}" for n, t in known_teachers().items() if t["data"] == name}
+        titles |= {m.name: f"New: {m.title}" for m in self.models if examples}
         now = self.screen.experiment.teacher
-        titles.setdefault(now, "Trained on the page Teacher")
+        titles.setdefault(now, "From the page Teacher")
         self._select("teacher", "Teacher", titles, now, self.screen.experiment.param("teacher").help)
 
     def _select(self, key: str, label: str, titles: Mapping[str, str], value: str, help: str | None) -> None:

@@ -12,13 +12,26 @@ import streamlit as st
 
 from cake_core import data
 from cake_core.config import as_text
+from cake_core.data import own
 from cake_core.errors import CakeError
 from cake_core.jobs import ACTIVE, Job
 from cake_core.pipeline import Experiment
 
 from .cached import runner
 
-__all__ = ["PAGES", "Screen", "finished_runs", "job_for", "link", "open_page", "page_path", "remember", "use_teacher"]
+__all__ = [
+    "PAGES",
+    "Screen",
+    "finished_runs",
+    "job_for",
+    "know_teacher",
+    "known_teachers",
+    "link",
+    "open_page",
+    "page_path",
+    "remember",
+    "use_teacher",
+]
 
 # Name -> title and icon, in the order of the navigation.
 PAGES = {
@@ -57,8 +70,11 @@ def remember(job: Job) -> None:
 
 
 def finished_runs() -> dict[str, Experiment]:
-    """The distillations that this session has finished, oldest first, by the name of their run."""
-    return st.session_state.setdefault("runs", {})
+    """The distillations that this session has finished, oldest first, by the name of their run; data still here."""
+    runs = st.session_state.setdefault("runs", {})
+    for run in [run for run, experiment in runs.items() if _missing(experiment)]:
+        del runs[run]
+    return runs
 
 
 def job_for(kind: str, spec: Mapping[str, Any]) -> Job:
@@ -88,11 +104,13 @@ class Screen:
     """
 
     def __init__(self, name: str, default: Experiment):
-        self.name = name
+        self.name, self._default = name, default
         self._key = f"screen:{name}"
         if self._key not in st.session_state:
             st.session_state[self._key] = {"experiment": default, "job": None, "error": ""}
             self._read_url()
+        elif (sentence := _missing(self.experiment)) is not None:
+            self._state.update(experiment=default, job=None, error=f"{sentence} The defaults are shown instead.")
 
     # -- what is remembered -------------------------------------------------------------------------------------
 
@@ -122,6 +140,10 @@ class Screen:
         """A preset: its method and settings, on the data there are."""
         data_keys = {k: v for k, v in self.experiment.to_query().items() if k == "data" or k.startswith("data.")}
         self.restart({**data_keys, **preset})
+
+    def leave_data(self) -> None:
+        """Goes back to the data set that the page begins with: the one shown has gone."""
+        self.change({"data": self._default.data.name})
 
     def settle(self, settings: Mapping[str, float]) -> None:
         """Takes over what was moved in the live view."""
@@ -167,7 +189,7 @@ class Screen:
             CakeError: this session holds too many jobs.
         """
         job = runner().find(self._state["job"]) if self._state["job"] else None
-        if job is not None and fixed_part(Experiment.from_dict(job.spec["experiment"])) == fixed_part(self.experiment):
+        if job is not None and self._fits(job.spec["experiment"]):
             self._carry_over(job)
             return job
         if job is not None:
@@ -176,6 +198,12 @@ class Screen:
         job = runner().submit("distill", {"experiment": experiment, **spec}, owner=st.session_state.owner)
         self._state["job"] = job.name
         return job
+
+    def _fits(self, theirs: Mapping[str, Any]) -> bool:
+        """Whether the experiment of a job is the page's, but for what may change while it runs."""
+        # The data first: those of another experiment may have been removed, and then it is no experiment any more.
+        same_data = theirs["data"] == self.experiment.data.to_dict()
+        return same_data and fixed_part(Experiment.from_dict(theirs)) == fixed_part(self.experiment)
 
     def _carry_over(self, job: Job) -> None:
         """Tells a job about live settings that have changed on the page."""
@@ -186,11 +214,32 @@ class Screen:
         theirs.update(changed)
 
 
+def know_teacher(name: str, dataset: str, title: str) -> None:
+    """Notes a teacher of this session's own, so that pages offer it for its data set."""
+    known_teachers()[name] = {"data": dataset, "title": title}
+    if own.is_own(dataset):
+        st.session_state.setdefault("own_data", {})[dataset] = True
+
+
+def known_teachers() -> dict[str, dict[str, str]]:
+    """The teachers that this session has trained or imported, oldest first, by name: their data set and title."""
+    return st.session_state.setdefault("teachers", {})
+
+
 def use_teacher(screen: str, data_config: Mapping[str, Any], teacher: str) -> None:
     """Has a screen show the distillation of a teacher that was trained here."""
     flat = {f"data.{k}": as_text(v) for k, v in data_config.items() if k != "name"}
     flat |= {"data": str(data_config["name"]), "teacher": teacher}
     st.session_state[f"screen:{screen}"] = {"experiment": Experiment.from_query(flat), "job": None, "error": ""}
+
+
+def _missing(experiment: Experiment) -> str | None:
+    """The sentence about an experiment's data where they have been removed meanwhile."""
+    try:
+        data.info(experiment.data.name)
+    except CakeError as error:
+        return str(error)
+    return None
 
 
 def _kind(experiment: Experiment) -> str:
@@ -215,7 +264,7 @@ def adapt(experiment: Experiment, changes: Mapping[str, str]) -> Experiment:
     if "data" in changes:
         flat.pop("teacher", None)  # it learned the other data
     if "data" in changes or "method" in changes:
-        core = {k: flat[k] for k in ("data", "method", "seed", "device") if k in flat}
+        core = {k: flat[k] for k in ("data", "method", "seed", "device", "precision", "compiled") if k in flat}
         fresh = Experiment.from_query(core)
         if _kind(fresh) == _kind(experiment):
             known = {p.name for p in fresh.settings.params()} | {"teacher"}
