@@ -240,7 +240,7 @@ def test_student_page_without_and_with_distillation():
     assert list(table["learned from"]) == [SOURCES[k] for k in ("samples", "noise", "kd")]
     assert " ± " in table["accuracy, %"][0]  # two seeds
     for source in ("samples", "noise", "kd"):
-        app.button_group(key="student:results:source:3").set_value([source]).run()
+        app.button_group(key="student:results:source:3").set_value(source).run()
         result = runner().find(app.session_state["student:job"]).result
         matrix = result["confusion"][source]
         same = sum(matrix[k][k] for k in range(10))
@@ -265,7 +265,7 @@ def test_student_page_for_points():
 
 def test_student_page_when_a_training_diverges():
     app = student_page("moons")
-    app.segmented_control(key="student:moons:optimizer").set_value(["sgd"]).run()
+    app.segmented_control(key="student:moons:optimizer").set_value("sgd").run()
     app.select_slider(key="student:moons:mlp:learning_rate").set_value(10.0).run()
     next(b for b in app.button if b.label == "Train").click().run()
     job = runner().find(app.session_state["student:job"])
@@ -282,7 +282,7 @@ def test_student_page_when_a_training_diverges():
 
 def test_teacher_page_trains_one_that_can_be_used():
     app = open_page("teacher")
-    app.select_slider(key="teacher:recipe:moons:updates").set_value(200).run()
+    app.select_slider(key="teacher:recipe:moons:mlp:updates").set_value(200).run()
     app.slider(key="teacher:points:noise").set_value(0.2).run()
     next(b for b in app.button if b.label == "Train").click().run()
     wait(app, app.session_state["teacher:job"])

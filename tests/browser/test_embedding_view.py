@@ -172,7 +172,7 @@ def test_a_lasso_selects_what_lies_in_it(map_):
     map_.until(lambda: map_.page.get_by_text(f"{n:,} selected", exact=False).count() >= 2)
     map_.until(map_.page.get_by_test_id("stDataFrame").is_visible)
     with map_.page.expect_download() as download:
-        map_.page.get_by_role("button", name="Download as CSV").click()
+        map_.page.get_by_test_id("stDownloadButton").get_by_role("button").click()
     rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
     assert {("r" if r["source"] == "real" else "s") + r["number"] for r in rows} == set(map_.chosen)
 

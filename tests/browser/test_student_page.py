@@ -17,8 +17,8 @@ def test_curves_grow_and_the_confusion_matrix_is_there(server, live: Live):  # n
     page = live.open(f"{server.url}/student?batches=2&samples=50&steps=2&student.updates=20").page
     live.click("play")
     page.get_by_text("its teacher (LeNet-5 on Digits (8x8)) 61,706").wait_for(timeout=240_000)
-    page.get_by_label("Architecture").first.click()
-    page.get_by_role("option", name="MLP, 26,122").click()
+    page.locator("[data-testid=stSelectbox]", has_text="Architecture").locator("input").click()
+    page.get_by_role("option").filter(has_text="MLP, 26,122").click()
     page.get_by_text("The student has 26,122 parameters").wait_for()
     page.get_by_role("button", name="Train", exact=True).click()
 
