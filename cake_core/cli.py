@@ -172,6 +172,59 @@ def train_teacher(arguments: argparse.Namespace) -> dict[str, Any]:
     return {**card.__dict__, "accuracy": card.accuracy.to_dict()}
 
 
+def import_teacher(arguments: argparse.Namespace) -> dict[str, Any]:
+    from . import data, devices, imports
+
+    path = Path(arguments.file)
+    if not path.is_file():
+        raise CakeError(f"There is no file '{arguments.file}'.")
+    changes = _pairs(arguments.set)
+    if unknown := [k for k in changes if not k.startswith("data.")]:
+        raise CakeError(f"'{unknown[0]}' can't be set for an import. What can: data.noise, data.points, data.seed.")
+    config = None
+    if arguments.data:
+        noise = {k.removeprefix("data."): v for k, v in changes.items()}
+        config = data.DataConfig.from_query({"name": data.info(arguments.data).name, **noise}).to_dict()
+    elif not (arguments.classes and arguments.shape):
+        raise CakeError("Say what it classifies: --data for a data set, or --classes and --shape for something else.")
+    numbers = arguments.mean or arguments.std
+    brought = imports.Brought.from_dict(
+        path,
+        path.name,
+        config,
+        arguments.model or "",
+        {
+            "preset": "custom" if numbers else arguments.normalisation or ("data" if config else "unit"),
+            "mean": arguments.mean or [0.0],
+            "std": arguments.std or [1.0],
+        },
+        {"title": arguments.title, "classes": arguments.classes or (), "shape": arguments.shape or ()},
+    )
+    device = devices.choose(arguments.device)
+    run = imports.TeacherImport(brought, device)
+    example = imports.example(
+        Path(arguments.picture) if arguments.picture else None, arguments.point, brought.inputs[0]
+    )
+    for _ in _shown(run, f"importing {path.name}", lambda note: 0.5):
+        pass
+    result = run.keep(example)
+    if result["doubt"]:
+        print(f"cake_core: {result['doubt']}", file=sys.stderr)
+    card, tried = run.teacher.card, result["tried"]
+    rate = card.accuracy
+    return {
+        "name": card.name,
+        "title": card.title,
+        "format": card.format,
+        "parameters": card.parameters,
+        "test_accuracy": rate.value if rate else None,
+        "interval": [rate.low, rate.high] if rate else None,
+        "n_test": rate.n if rate else 0,
+        "says": ", ".join(f"{name} {100 * p:.1f} %" for name, p in tried["answers"][:3]) if tried else None,
+        "card": result["card"],
+    }
+
+
 def distill(arguments: argparse.Namespace) -> dict[str, Any]:
     from .data import info
     from .pipeline import Distillation, Experiment, summary
@@ -256,6 +309,20 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=_count(0), default=0, help="seed of weights and order (default 0)")
     sub.add_argument("--out", help="folder to write to (default: the shipped teachers)")
     sub.add_argument("--half", action="store_true", help="round the weights to float16, for a file of half the size")
+    _common(sub)
+
+    sub = command(import_teacher, "Import a teacher of your own: safetensors of a listed architecture, or ONNX.")
+    sub.add_argument("--file", required=True, help="the file; nothing that holds a pickle is ever opened")
+    sub.add_argument("--data", help="the data set that it learned; or --classes and --shape for something else")
+    sub.add_argument("--model", help="its architecture (for safetensors)")
+    sub.add_argument("--normalisation", help="of its inputs: data (default), unit, half, imagenet or bytes")
+    sub.add_argument("--mean", nargs="+", metavar="M", help="of another normalisation: one number, or one per channel")
+    sub.add_argument("--std", nargs="+", metavar="S", help="likewise")
+    sub.add_argument("--classes", nargs="+", metavar="NAME", help="names of its classes, in the order of its outputs")
+    sub.add_argument("--shape", nargs="+", metavar="N", help="of its inputs: channels height width, or 2 for points")
+    sub.add_argument("--title", default="", help="what it classifies")
+    sub.add_argument("--picture", help="a PNG or JPEG to try it with")
+    sub.add_argument("--point", nargs=2, type=float, metavar=("X", "Y"), help="a point to try it with")
     _common(sub)
 
     sub = command(distill, "Distil a teacher without its data, over several seeds.")
@@ -351,10 +418,12 @@ def _deliver(result: Any, target: str | None) -> None:
 
 
 WIDE = 200  # columns of a table that goes to a file
-HIDDEN = ("settings", "sha256", "source", "reference", "classes")  # in JSON only
+HIDDEN = ("n_judged", "settings", "sha256", "source", "reference", "classes")  # in JSON only
 
 
 def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):

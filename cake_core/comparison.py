@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import math
 import statistics
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from . import evaluation
-from .data import Dataset
+from .errors import CakeError
 from .evaluation import Rate
 from .methods import find
-from .pipeline import Distillation, Experiment, Update, noise_only
-from .student import StudentConfig, StudentTraining
-from .synthetic import Oracle, SyntheticSet
+from .pipeline import Distillation, Experiment, Update, need_examples, noise_only
+from .student import KDConfig, Lesson, StudentConfig, StudentTraining, TeacherLogits
+from .synthesis import Synthesis
+from .synthetic import Problem, SyntheticSet
 from .teacher import Teacher
+from .training import TrainStep
 
-__all__ = ["MethodComparison", "StudentComparison", "StudentResult", "summarise"]
+__all__ = [
+    "CONTROL",
+    "GLANCE",
+    "SOURCES",
+    "Look",
+    "MethodComparison",
+    "StudentComparison",
+    "StudentResult",
+    "differences",
+    "summarise",
+]
 
 SHARED = ("batches", "samples", "sigma")  # what all methods of a comparison get the same of
 
@@ -47,6 +62,7 @@ class MethodComparison(Iterator[Update]):
         seeds: int,
         settings: Mapping[str, Mapping[str, Any]] | None = None,
     ):
+        need_examples(experiment.data, "methods can't be compared on it, for nothing judges all of them alike")
         self.experiment, self.methods, self.seeds = experiment, list(methods), seeds
         self.rows: list[dict[str, Any]] = []
         shared = {k: getattr(experiment.settings, k) for k in SHARED}
@@ -108,42 +124,112 @@ def summarise(rows: Iterable[Mapping[str, Any]], by: Sequence[str], values: Sequ
 
 @dataclass(frozen=True)
 class StudentResult:
-    """One student: what it learned from, its seed, and how it did on the real test data."""
+    """One student: what it learned from, its seed, and how it did on the real test data.
+
+    Attributes:
+        plane_agreement: share of the plane in view on which it agrees with the teacher (2-D only).
+    """
 
     source: str
     seed: int
     accuracy: Rate
     agreement: Rate
     calibration_error: float
+    plane_agreement: Rate | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values: each rate as its value, with its interval beside it."""
+        plain: dict[str, Any] = {"source": self.source, "seed": self.seed}
+        for name in ("accuracy", "agreement", "plane_agreement"):
+            if (rate := getattr(self, name)) is not None:
+                plain |= {name: rate.value, f"{name}_interval": [rate.low, rate.high]}
+        return {**plain, "calibration_error": self.calibration_error, "n_test": self.accuracy.n}
 
 
+@dataclass(frozen=True)
+class Look:
+    """One point of the curves: a student in training, judged on the first test examples.
+
+    Attributes:
+        source, seed: which student.
+        update: after how many updates; 0 is the untrained student.
+        training_loss: mean over the updates since the look before; None for the first.
+        test_loss: cross-entropy with the true labels.
+        accuracy, agreement: shares, 0 to 1.
+    """
+
+    source: str
+    seed: int
+    update: int
+    training_loss: float | None
+    test_loss: float
+    accuracy: float
+    agreement: float
+
+
+# What students learn from, and what it is called. Noise is the control, and never left out.
 SOURCES = {
-    "samples": "these samples",
-    "noise": "noise only",
-    "data": "the teacher's own data",
+    "samples": "These samples",
+    "noise": "Noise only (control)",
+    "kd": "Distillation with data",
+    "labels": "Real labels",
 }
+CONTROL = "noise"
+GLANCE = 1000  # test examples that the curves are made of
+LOOKS = 40  # points of a curve, about
 
 
 class StudentComparison(Iterator[Update]):
-    """Trains students of one architecture in lock-step: on synthetic samples, on noise, and on the teacher's data.
+    """Trains students of one architecture in lock-step, each from another source.
 
-    All three get the teacher's answers as targets; the second is the control, the third is ordinary distillation with
-    data (Hinton, Vinyals and Dean 2015, arXiv 1503.02531, at temperature 1), the line that data-free methods run for.
+    "samples" are the run's synthetic samples; "noise" is as many samples of noise with the teacher's answers, the
+    control; "kd" is ordinary distillation with the teacher's own data (`losses.distillation`), the line that data-free
+    methods run for; "labels" is training on the same data without a teacher. All get the same number of updates and,
+    for each seed, the same initial weights.
 
     Args:
         run: a distillation whose teacher and samples are there.
         config: the students' architecture and training.
         seeds: how many seeds, from the distillation's own on.
+        sources: which of `SOURCES`; the control is added where it is missing.
+        kd: settings of "kd".
 
     Attributes:
+        epoch: updates in one pass over the synthetic samples.
         results: one for each finished student.
-        curve: accuracy on (part of) the test data of each student now in training, by source.
+        looks: the curves, one point after the other; of all sources up to the same update.
+        confusion: for each source how often the teacher's answer (rows) met the student's (columns) on the test data,
+            summed over the seeds, (C, C).
+        first: for each source the trained student of the first seed.
+        differences: for each source where that student answers otherwise than the teacher (see `differences`).
+        of_teacher: the teacher's logits on the test data (N, C), once they are known.
+
+    Raises:
+        CakeError: there are no real test data to judge by, a source is unknown, or its data are missing.
     """
 
-    def __init__(self, run: Distillation, config: StudentConfig, seeds: int = 1):
-        self.run, self.config, self.seeds = run, config, seeds
+    def __init__(
+        self,
+        run: Distillation,
+        config: StudentConfig,
+        seeds: int = 1,
+        sources: Sequence[str] = tuple(SOURCES),
+        kd: KDConfig | None = None,
+    ):
+        need_examples(run.experiment.data, "students can't be compared on it. Choose a run on a set with examples")
+        self.run, self.config, self.seeds, self.kd = run, config, seeds, kd or KDConfig()
+        if unknown := set(sources) - set(SOURCES):
+            raise CakeError(f"Students can't learn from {', '.join(sorted(unknown))}. There are: {', '.join(SOURCES)}.")
+        self.sources = [k for k in SOURCES if k in sources or k == CONTROL]
+        self.epoch = math.ceil(len(run.samples) / config.batch_size)
+        self.every = spacing(config.updates, self.epoch)
         self.results: list[StudentResult] = []
-        self.curve: dict[str, float] = {}
+        self.looks: list[Look] = []
+        self.confusion: dict[str, Tensor] = {}
+        self.first: dict[str, nn.Module] = {}
+        self.differences: dict[str, dict[str, Any]] = {}
+        self.of_teacher: Tensor | None = None
+        self._answers = TeacherLogits(run.oracle.network, run.dataset)
         self._updates = self._loop()
 
     def __next__(self) -> Update:
@@ -153,59 +239,164 @@ class StudentComparison(Iterator[Update]):
         """Cancels the comparison; the results so far stay."""
         self._updates.close()
 
+    def begin(self, seed: int) -> dict[str, StudentTraining]:
+        """The students of one seed before their first update, by source."""
+        dataset = self.run.dataset
+        lessons: dict[str, Callable[[], Lesson]] = {
+            "samples": lambda: Lesson.from_samples(self.run.samples, self.config.targets),
+            "noise": lambda: Lesson.from_samples(self._noise(seed), self.config.targets),
+            "kd": lambda: Lesson.from_teacher(dataset, self._answers, self.kd),
+            "labels": lambda: Lesson.from_labels(dataset),
+        }
+        return {k: StudentTraining(lessons[k](), self.config, seed=seed, every=self.every) for k in self.sources}
+
     def _loop(self) -> Iterator[Update]:
-        dataset, oracle, first = self.run.dataset, self.run.oracle, self.run.experiment.seed
-        of_teacher = evaluation.predict(oracle.network, dataset.test_x, dataset.inputs)
-        with_data = answered(oracle, dataset)
-        for number in range(self.seeds):
-            seed = first + number
-            sets = {"samples": self.run.samples, "noise": self._noise(seed), "data": with_data}
-            students = {k: StudentTraining(s, self.config, seed=seed) for k, s in sets.items()}
-            done = dict.fromkeys(students, 0)
-            looked = 0.0
-            while any(d < self.config.updates for d in done.values()):
-                # The one that is furthest behind goes next, so that the curves can be compared while they grow.
-                source = min((k for k in students if done[k] < self.config.updates), key=done.get)
-                step = next(students[source])
-                done[source] = step.update
-                if time.monotonic() - looked > 1.0 or all(d >= self.config.updates for d in done.values()):
-                    looked = time.monotonic()
-                    self.curve = {SOURCES[k]: self._glance(s.network) for k, s in students.items()}
-                progress = (number + sum(done.values()) / (len(done) * self.config.updates)) / self.seeds
-                yield Update(
-                    "student", min(progress, 0.999), f"Training on {SOURCES[source]}, seed {seed}", training=step
-                )
+        first = self.run.experiment.seed
+        self.of_teacher = yield from self._asked(self.run.oracle.network, Update("data", 0.0, "Asking the teacher"))
+        for number, seed in enumerate(range(first, first + self.seeds)):
+            students = self.begin(seed)
+            for step, source, share in self._lock_step(students, seed):
+                note = f"Training on {SOURCES[source][0].lower()}{SOURCES[source][1:]}, seed {seed}"
+                yield Update("student", (number + 0.98 * share) / self.seeds, note, training=step)
             for source, student in students.items():
-                logits = evaluation.predict(student.network, dataset.test_x, dataset.inputs)
-                self.results.append(
-                    StudentResult(
-                        source,
-                        seed,
-                        evaluation.accuracy(logits, dataset.test_y),
-                        evaluation.agreement(logits, of_teacher),
-                        evaluation.calibration_error(logits, dataset.test_y),
-                    )
-                )
-        yield Update("student", 1.0, "Done")
+                update = Update("student", (number + 0.99) / self.seeds, "Comparing with the teacher", training=step)
+                logits = yield from self._asked(student.network, update)
+                self._judge(source, seed, student.network, logits)
+        yield Update("student", 1.0, "Done", training=step)
+
+    def _asked(self, network: nn.Module, update: Update) -> Generator[Update, None, Tensor]:
+        """A network's logits on the test data, in parts: a large one on a CPU must not keep others waiting."""
+        parts = []
+        for x in self.run.dataset.test_x.split(1024):
+            parts.append(evaluation.predict(network, x, self.run.dataset.inputs))
+            yield update
+        return torch.cat(parts)
+
+    def _lock_step(self, students: dict[str, StudentTraining], seed: int) -> Iterator[tuple[TrainStep, str, float]]:
+        """Trains all at the same pace: the one that is furthest behind goes next. Looks at each as it comes along.
+
+        Yields:
+            The step, whose it is, and the share of all steps that are done.
+        """
+        done = dict.fromkeys(students, 0)
+        summed = dict.fromkeys(students, 0.0)  # of the losses since the latest look
+        waiting: dict[int, dict[str, Look]] = {0: {k: self._look(k, seed, 0, None, s) for k, s in students.items()}}
+        since = dict.fromkeys(students, 0)
+        while True:
+            # Looks are shown when all students have come so far, so that the lines of a chart are of equal length.
+            for update in [u for u, looks in waiting.items() if len(looks) == len(students)]:
+                self.looks += waiting.pop(update).values()
+            source = min(done, key=done.get)
+            if done[source] == self.config.updates:
+                return
+            step = next(students[source])
+            summed[source] += step.loss * (step.update - done[source])
+            done[source] = step.update
+            if step.update % self.every == 0 or step.update == self.config.updates:
+                mean = summed[source] / (step.update - since[source])
+                look = self._look(source, seed, step.update, mean, students[source])
+                waiting.setdefault(step.update, {})[source] = look
+                summed[source], since[source] = 0.0, step.update
+            yield step, source, sum(done.values()) / (len(done) * self.config.updates)
+
+    def _look(self, source: str, seed: int, update: int, loss: float | None, student: StudentTraining) -> Look:
+        y, of_teacher = self.run.dataset.test_y[:GLANCE], self.of_teacher[:GLANCE]
+        with evaluation.in_eval_mode(student.network):
+            logits = evaluation.predict(student.network, self.run.dataset.test_x[:GLANCE], self.run.dataset.inputs)
+        return Look(
+            source,
+            seed,
+            update,
+            loss,
+            F.cross_entropy(logits, y).item(),
+            evaluation.accuracy(logits, y).value,
+            evaluation.agreement(logits, of_teacher).value,
+        )
+
+    def _judge(self, source: str, seed: int, network: nn.Module, logits: Tensor) -> None:
+        dataset, plane = self.run.dataset, None
+        if dataset.info.kind == "points":
+            points = evaluation.grid(dataset.half_width, PLANE, dataset.test_x.device)
+            plane = evaluation.agreement(
+                evaluation.predict(network, points), evaluation.predict(self.run.oracle.network, points)
+            )
+        self.results.append(
+            StudentResult(
+                source,
+                seed,
+                evaluation.accuracy(logits, dataset.test_y),
+                evaluation.agreement(logits, self.of_teacher),
+                evaluation.calibration_error(logits, dataset.test_y),
+                plane,
+            )
+        )
+        classes = len(dataset.info.classes)
+        met = evaluation.confusion(self.of_teacher.argmax(dim=1), logits.argmax(dim=1), classes)
+        self.confusion[source] = self.confusion.get(source, 0) + met
+        if source not in self.first:
+            self.first[source] = network
+            self.differences[source] = differences(self.run, network, self.of_teacher, logits)
 
     def _noise(self, seed: int) -> SyntheticSet:
-        run = Distillation(noise_only(self.run.experiment).replace(seed=seed), teacher=self.run.teacher)
-        while run.samples is None:
-            next(run)
-        run.close()
-        return run.samples
-
-    def _glance(self, network: torch.nn.Module) -> float:
-        """Accuracy on the first 1,000 test examples, for the curve."""
-        dataset = self.run.dataset
-        with evaluation.in_eval_mode(network):
-            logits = evaluation.predict(network, dataset.test_x[:1000], dataset.inputs)
-        return evaluation.accuracy(logits, dataset.test_y[:1000]).value
+        """As many samples of the prior as the run has, with the answers of its teacher."""
+        settings, info = noise_only(self.run.experiment).settings, self.run.dataset.info
+        device = self.run.dataset.test_x.device
+        problem = Problem(self.run.oracle, info.shape, len(info.classes), settings.batches, device)
+        synthesis = Synthesis(find("noise")(settings), problem, seed=seed, every=sys.maxsize)
+        for _ in synthesis:
+            pass
+        return synthesis.result
 
 
-def answered(oracle: Oracle, dataset: Dataset) -> SyntheticSet:
-    """The teacher's own training inputs with its answers: what ordinary distillation learns from."""
-    x = dataset.inputs(dataset.train_x)
-    y = evaluation.predict(oracle.network, x).softmax(dim=1)
-    nowhere = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-    return SyntheticSet(x, y, dataset.train_y, nowhere, {"method": "data"})
+def spacing(updates: int, epoch: int) -> int:
+    """Updates between two looks at a student: a whole number of epochs, or an even part of one where there are few.
+
+    >>> spacing(2000, 63), spacing(4000, 10), spacing(100, 1000)
+    (63, 100, 5)
+    """
+    if updates >= LOOKS / 2 * epoch:
+        return epoch * math.ceil(updates / epoch / LOOKS)
+    return max(1, updates // (LOOKS // 2))
+
+
+def differences(
+    run: Distillation, student: nn.Module, of_teacher: Tensor, of_student: Tensor, most: int = 12
+) -> dict[str, Any]:
+    """Where a student answers otherwise than its teacher.
+
+    Args:
+        run: whose teacher and data.
+        student: in eval mode, on the device of the data.
+        of_teacher, of_student: logits on the test data (N, C).
+        most: images to show.
+
+    Returns:
+        For images "images": those on which both are surest of different classes, each with its "pixels" (C, H, W), true
+        "label", the answers of "teacher" and "student", and their confidences. For points "half_width" and the answers
+        of "teacher" and "student" on a grid over the plane in view, row by row from below.
+    """
+    dataset, names = run.dataset, run.dataset.info.classes
+    if dataset.info.kind == "points":
+        points = evaluation.grid(dataset.half_width, PLANE, dataset.test_x.device)
+        networks = {"teacher": run.oracle.network, "student": student}
+        answers = {k: evaluation.predict(n, points).argmax(dim=1).view(PLANE, PLANE) for k, n in networks.items()}
+        return {"half_width": dataset.half_width, **{k: a.tolist() for k, a in answers.items()}}
+    theirs, its = (z.softmax(dim=1).max(dim=1) for z in (of_teacher, of_student))
+    differ = (theirs.indices != its.indices).nonzero().flatten()
+    surest = torch.minimum(theirs.values[differ], its.values[differ]).argsort(descending=True)[:most]
+    return {
+        "images": [
+            {
+                "pixels": dataset.test_x[i].tolist(),
+                "label": names[dataset.test_y[i]],
+                "teacher": names[theirs.indices[i]],
+                "student": names[its.indices[i]],
+                "teacher_confidence": theirs.values[i].item(),
+                "student_confidence": its.values[i].item(),
+            }
+            for i in differ[surest]
+        ]
+    }
+
+
+PLANE = 100  # grid points along each side of the plane in view

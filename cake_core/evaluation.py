@@ -19,6 +19,7 @@ __all__ = [
     "boundary_distance",
     "boundary_line",
     "calibration_error",
+    "confusion",
     "coverage",
     "grid",
     "in_eval_mode",
@@ -109,6 +110,12 @@ def accuracy(logits: Tensor, labels: Tensor) -> Rate:
 def agreement(student: Tensor, teacher: Tensor) -> Rate:
     """Share of inputs on which student and teacher name the same class; logits (N, C) of both."""
     return accuracy(student, teacher.argmax(dim=1))
+
+
+def confusion(rows: Tensor, columns: Tensor, classes: int) -> Tensor:
+    """How often each pair of classes occurs, int64 (C, C) on the CPU: classes (N,) for its rows and its columns."""
+    pairs = rows * classes + columns
+    return torch.bincount(pairs.cpu(), minlength=classes**2).view(classes, classes)
 
 
 def calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -23,23 +24,24 @@ COLOURS = {
 
 
 def copies(outcome: dict[str, Any], control: dict[str, Any] | None) -> go.Figure:
-    """Accuracy of teacher, student and the control's student, with 95 % intervals.
+    """Accuracy of teacher, student and the control's student, with 95 % intervals; where there are no test data, the
+    agreement of both students with the teacher.
 
     Args:
         outcome, control: numbers of an experiment and of its noise-only control, as `Outcome.to_dict` gives them.
     """
-    rows = [
-        ("Teacher", "teacher_accuracy", outcome, COLOURS["teacher"]),
-        ("Student", "student_accuracy", outcome, COLOURS["cake"]),
-    ]
+    real = outcome["judged_on"] == "test"
+    value = "student_accuracy" if real else "agreement"
+    rows = [("Teacher", "teacher_accuracy", outcome, COLOURS["teacher"])] if real else []
+    rows.append(("Student", value, outcome, COLOURS["cake"]))
     if control is not None:
-        rows.append(("Student of noise only", "student_accuracy", control, COLOURS["noise"]))
+        rows.append(("Student of noise only", value, control, COLOURS["noise"]))
     return _bars(
         [label for label, *_ in rows],
         [values[name] for _, name, values, _ in rows],
         [values[f"{name}_interval"] for _, name, values, _ in rows],
         [colour for *_, colour in rows],
-        "Accuracy on real test data",
+        "Accuracy on real test data" if real else "Agreement with the teacher on fresh samples",
     )
 
 
@@ -191,8 +193,19 @@ def grid(summary: Sequence[dict[str, Any]], titles: dict[str, str]) -> go.Figure
     return figure
 
 
-def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> go.Figure:
-    """A confusion matrix: rows are true classes, columns answers; colour by share of the row, numbers are counts."""
+def confusion(
+    matrix: Sequence[Sequence[int]],
+    classes: Sequence[str],
+    rows: str = "true class",
+    columns: str = "the teacher's answer",
+) -> go.Figure:
+    """A confusion matrix: colour by share of the row, numbers are counts.
+
+    Args:
+        matrix: counts (C, C).
+        classes: names of the classes.
+        rows, columns: what they are.
+    """
     shares = [[count / sum(row) if count else None for count in row] for row in matrix]
     figure = go.Figure(
         go.Heatmap(
@@ -205,14 +218,14 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> go.Fig
             showscale=False,
             text=[[str(c) if c else "" for c in row] for row in matrix],
             texttemplate="%{text}",
-            hovertemplate="true %{y}, answered %{x}: %{text}<extra></extra>",
+            hovertemplate=f"{rows} %{{y}}, {columns} %{{x}}: %{{text}}<extra></extra>",
         )
     )
     figure.update_layout(
         height=120 + 32 * len(classes),
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
-        xaxis={"title": "the teacher's answer", "type": "category", "showgrid": False},
-        yaxis={"title": "true class", "type": "category", "autorange": "reversed", "showgrid": False},
+        xaxis={"title": columns, "type": "category", "showgrid": False},
+        yaxis={"title": rows, "type": "category", "autorange": "reversed", "showgrid": False},
     )
     return figure
 
@@ -304,57 +317,55 @@ def points(x: Sequence[Sequence[float]], labels: Sequence[int], classes: Sequenc
     return figure
 
 
-def embedding(points: dict[str, Any], colour: str) -> go.Figure:
-    """Feature space: real inputs as open, synthetic ones as filled markers.
+def embedding(found: Any, colour: str) -> go.Figure:
+    """Feature space: real inputs as open circles, synthetic samples as filled diamonds. Every point carries its name.
 
     Args:
-        points: lists as `Embedding.to_dict` gives them, and "classes".
-        colour: "class", "source", "confidence" or "batch".
+        found: an `Embedding`.
+        colour: "class", "source", "confidence", "batch" or "step".
     """
-    position, classes = points["position"], points["classes"]
-    three = len(position[0]) == 3
+    three = found.position.shape[1] == 3
     scatter, size = (go.Scatter3d, 2.6) if three else (go.Scattergl, 5)
     figure = go.Figure()
 
-    def add(name: str, chosen: list[int], synthetic: bool, look: dict[str, Any]) -> None:
-        axes = dict(zip("xyz", zip(*(position[i] for i in chosen), strict=True), strict=False))
-        symbol = ("diamond" if synthetic else "circle") + ("" if synthetic else "-open")
+    def add(name: str, rows: Sequence[int], look: dict[str, Any]) -> None:
+        synthetic = rows[0] >= found.real
         figure.add_trace(
             scatter(
-                **axes,
+                **dict(zip("xyz", found.position[rows].T, strict=False)),
                 mode="markers",
                 name=name,
-                marker={"size": size, "symbol": symbol, "opacity": 0.8, **look},
+                marker={"size": size, "symbol": "diamond" if synthetic else "circle-open", "opacity": 0.8, **look},
+                customdata=[found.name(row) for row in rows],
                 hovertext=[
-                    f"{points['source'][i]} {classes[points['label'][i]]}, confidence {points['confidence'][i]:.2f}"
-                    + (f", mini-batch {points['batch'][i] + 1}" if synthetic else "")
-                    for i in chosen
+                    f"{'synthetic' if synthetic else 'real'} {found.classes[found.label[row]]}, "
+                    f"confidence {found.confidence[row]:.2f}"
+                    + (f", mini-batch {found.batch[row] + 1}" if synthetic else "")
+                    for row in rows
                 ],
                 hoverinfo="text",
             )
         )
 
-    for source in ("real", "synthetic"):
-        synthetic = source == "synthetic"
-        mine = [i for i, s in enumerate(points["source"]) if s == source]
+    for source, mine in (("real", range(found.real)), ("synthetic", range(found.real, found.ended))):
+        mine, synthetic = list(mine), source == "synthetic"
         if colour == "class":
-            for k, name in enumerate(classes):
-                chosen = [i for i in mine if points["label"][i] == k]
-                if chosen:
-                    add(f"{name}, {source}", chosen, synthetic, {"color": CLASS_COLOURS[k % len(CLASS_COLOURS)]})
+            for k, name in enumerate(found.classes):
+                if chosen := [row for row in mine if found.label[row] == k]:
+                    add(f"{name}, {source}", chosen, {"color": CLASS_COLOURS[k % len(CLASS_COLOURS)]})
         elif colour == "source":
-            add(source, mine, synthetic, {"color": COLOURS["cake"] if synthetic else COLOURS["noise"]})
-        else:
-            values = [points["confidence" if colour == "confidence" else "batch"][i] for i in mine]
-            flat = colour == "batch" and not synthetic  # real inputs belong to no mini-batch
-            look = {"color": COLOURS["noise"]} if flat else {"color": values, "colorscale": "Viridis"}
-            add(source, mine, synthetic, look | ({"showscale": True} if synthetic else {}))
+            add(source, mine, {"color": COLOURS["cake"] if synthetic else COLOURS["noise"]})
+        elif synthetic or colour == "confidence":
+            values = getattr(found, colour)[mine]
+            add(source, mine, {"color": values, "colorscale": "Viridis", "showscale": synthetic})
+        else:  # real inputs belong to no mini-batch and take no steps
+            add(source, mine, {"color": COLOURS["noise"]})
     layout = {"height": 620, "margin": {"l": 0, "r": 0, "t": 10, "b": 0}, "legend": LEGEND_BELOW}
     bare = {"showticklabels": False, "title": "", "zeroline": False, "showgrid": False}
     if three:
-        figure.update_layout(**layout, scene={f"{a}axis": bare for a in "xyz"})
+        figure.update_layout(**layout, scene={f"{a}axis": bare for a in "xyz"} | {"aspectmode": "data"})
     else:
-        figure.update_layout(**layout, xaxis=bare, yaxis=bare)
+        figure.update_layout(**layout, xaxis=bare, yaxis={**bare, "scaleanchor": "x"})
     return figure
 
 
@@ -363,26 +374,186 @@ def _rgba(colour: str, alpha: float) -> str:
     return f"rgba({red},{green},{blue},{alpha})"
 
 
-def students(summary: Sequence[dict[str, Any]], teacher: dict[str, float], titles: dict[str, str]) -> go.Figure:
-    """Students by what they learned from, with one standard deviation over seeds, and the teacher's accuracy as a line.
+# Colour and dash of students, by what they learned from.
+LINES = {
+    "samples": (COLOURS["cake"], "solid"),
+    "noise": (COLOURS["noise"], "dot"),
+    "kd": (COLOURS["lake"], "dash"),
+    "labels": (COLOURS["naive"], "dashdot"),
+}
+
+
+def students(summary: Sequence[dict[str, Any]], teacher: dict[str, float], titles: Mapping[str, str]) -> go.Figure:
+    """Students by what they learned from, and the teacher's accuracy as a line. Whiskers are one standard deviation
+    over seeds, or the 95 % interval where there is a single seed.
 
     Args:
-        summary: rows with "source", "accuracy_mean" and "accuracy_std".
-        teacher: "value", "low" and "high" of the teacher's accuracy.
+        summary: rows with "source", "seeds", "accuracy_mean", "accuracy_std", and "accuracy_interval" of a single seed.
+        teacher: "value" of the teacher's accuracy.
         titles: what a source is called.
     """
-    colours = {"samples": COLOURS["cake"], "noise": COLOURS["noise"], "data": COLOURS["lake"]}
     figure = _bars(
         [titles[r["source"]] for r in summary],
         [r["accuracy_mean"] for r in summary],
-        [(r["accuracy_mean"] - r["accuracy_std"], r["accuracy_mean"] + r["accuracy_std"]) for r in summary],
-        [colours[r["source"]] for r in summary],
+        [
+            (r["accuracy_mean"] - r["accuracy_std"], r["accuracy_mean"] + r["accuracy_std"])
+            if r["seeds"] > 1
+            else r["accuracy_interval"]
+            for r in summary
+        ],
+        [LINES[r["source"]][0] for r in summary],
         "Accuracy on real test data",
     )
-    figure.add_vline(
-        x=100 * teacher["value"], line={"dash": "dot", "color": COLOURS["teacher"]}, annotation_text="teacher"
+    line = {"dash": "dot", "color": COLOURS["teacher"]}
+    left = {"annotation_position": "top left", "annotation_text": "teacher"}  # at the right it would be cut off
+    figure.add_vline(x=100 * teacher["value"], line=line, **left)
+    figure.update_layout(margin={"t": 24})
+    return figure
+
+
+CURVES = {
+    "training_loss": "Loss on what it learns from",
+    "test_loss": "Loss on real test data",
+    "accuracy": "Accuracy on real test data",
+    "agreement": "Agreement with the teacher",
+}
+
+
+def curves(
+    looks: Sequence[Mapping[str, Any]], seeds: int, epoch: int, updates: int, titles: Mapping[str, str]
+) -> list[go.Figure]:
+    """Students in training: a small chart for each number of `CURVES`, with one line for each source.
+
+    A line is the seed in training; earlier seeds stand behind it, thin. When all have finished it is their mean, with
+    one standard deviation around it.
+
+    Args:
+        looks: points with "source", "seed", "update" and the numbers, in order; None where a number is missing.
+        seeds: how many seeds there will be.
+        epoch: updates in one pass over the synthetic samples.
+        updates: of a whole training.
+        titles: what a source is called.
+    """
+    began = list(dict.fromkeys(p["seed"] for p in looks))
+    finished = {p["seed"] for p in looks if p["update"] == updates}
+    figures = []
+    for name, title in CURVES.items():
+        figure, share = go.Figure(), name in ("accuracy", "agreement")
+        latest = []
+        for source in dict.fromkeys(p["source"] for p in looks):
+            mine = [p for p in looks if p["source"] == source and p[name] is not None]
+            by_seed = [[p for p in mine if p["seed"] == s] for s in began]
+            complete = len(finished) == seeds > 1
+            mean = _add_band(figure, by_seed, name, epoch, LINES[source][0]) if complete else by_seed[-1]
+            for points in () if complete else by_seed[:-1]:
+                figure.add_trace(_line(points, name, epoch, LINES[source], thin=True))
+            figure.add_trace(_line(mean, name, epoch, LINES[source], title=titles[source]))
+            if mean:
+                latest.append(
+                    f"{titles[source]} {100 * mean[-1][name]:.0f} %"
+                    if share
+                    else f"{titles[source]} {mean[-1][name]:.2f}"
+                )
+        figure.update_layout(
+            title={"text": title, "font": {"size": 13}, "x": 0, "xanchor": "left", "y": 0.97},
+            height=220,
+            margin={"l": 44, "r": 8, "t": 30, "b": 38},
+            xaxis={
+                "title": {"text": f"epochs of {epoch:,} updates", "standoff": 4, "font": {"size": 11}},
+                "range": [0, updates / epoch],
+                "nticks": 6,
+            },
+            yaxis={"range": [0, 1.02], "tickformat": ".0%"} if share else {"rangemode": "tozero", "nticks": 5},
+            showlegend=False,
+            meta=f"{title}. Now: {', '.join(latest) or 'nothing yet'}.",
+        )
+        figures.append(figure)
+    return figures
+
+
+def _line(
+    points: Sequence[Mapping[str, Any]],
+    name: str,
+    epoch: int,
+    look: tuple[str, str],
+    title: str = "",
+    thin: bool = False,
+) -> go.Scatter:
+    colour, dash = look
+    return go.Scatter(
+        x=[p["update"] / epoch for p in points],
+        y=[p[name] for p in points],
+        mode="lines",
+        name=title,
+        line={"color": colour, "dash": dash, "width": 1 if thin else 2.2},
+        opacity=0.45 if thin else 1,
+        hoverinfo="skip" if thin else "name+y",
+    )
+
+
+def _add_band(
+    figure: go.Figure, by_seed: Sequence[Sequence[Mapping[str, Any]]], name: str, epoch: int, colour: str
+) -> list[dict[str, Any]]:
+    """Adds mean ± one standard deviation over seeds; returns the mean as points."""
+    mean, low, high = [], [], []
+    for points in zip(*by_seed, strict=True):
+        values = [p[name] for p in points]
+        centre, spread = statistics.fmean(values), statistics.stdev(values)
+        mean.append({"update": points[0]["update"], name: centre})
+        low.append(centre - spread)
+        high.append(centre + spread)
+    x = [p["update"] / epoch for p in mean]
+    figure.add_trace(
+        go.Scatter(
+            x=x + x[::-1],
+            y=high + low[::-1],
+            fill="toself",
+            fillcolor=_rgba(colour, 0.18),
+            line={"width": 0},
+            mode="lines",
+            hoverinfo="skip",
+        )
+    )
+    return mean
+
+
+def difference(seen: Mapping[str, Any], classes: Sequence[str]) -> go.Figure:
+    """The plane in view: tinted by the teacher's answers, orange where the student answers otherwise.
+
+    Args:
+        seen: "half_width", and the answers of "teacher" and "student" on a grid (R, R), rows from below.
+        classes: names of the classes.
+    """
+    width, teacher, student = seen["half_width"], seen["teacher"], seen["student"]
+    step = 2 * width / (len(teacher) - 1)
+    axis = [-width + step * i for i in range(len(teacher))]
+    figure = go.Figure()
+    for k, name in enumerate(classes):
+        z = [[1 if answer == k else None for answer in row] for row in teacher]
+        figure.add_trace(_area(axis, z, _rgba(CLASS_COLOURS[k % len(CLASS_COLOURS)], 0.3), f"teacher: {name}"))
+    z = [[1 if a != b else None for a, b in zip(*rows, strict=True)] for rows in zip(teacher, student, strict=True)]
+    figure.add_trace(_area(axis, z, "#E69F00", "the student says otherwise"))
+    figure.update_layout(
+        height=420,
+        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        xaxis={"range": [-width, width], "showgrid": False, "zeroline": False},
+        yaxis={"range": [-width, width], "showgrid": False, "zeroline": False, "scaleanchor": "x"},
+        legend=LEGEND_BELOW,
     )
     return figure
+
+
+def _area(axis: Sequence[float], z: list[list[int | None]], colour: str, name: str) -> go.Heatmap:
+    return go.Heatmap(
+        x=axis,
+        y=axis,
+        z=z,
+        colorscale=[[0, colour], [1, colour]],
+        showscale=False,
+        name=name,
+        showlegend=True,
+        hoverinfo="skip",
+    )
 
 
 def agreement_by_samples(rows: Sequence[dict[str, str]]) -> go.Figure:

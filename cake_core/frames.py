@@ -5,11 +5,26 @@ of 4 bytes), and the raw arrays that the header's "parts" describe, each beginni
 
 A *scene* says once what stays the same while a job runs: the teacher's surface, its boundary, the classes. A *frame*
 is one moment: positions of the points or a sheet of images, losses, numbers.
+
+A frame of images has these arrays, for the n samples of the sheet (the header's "sheet") and, behind them, for those
+partners of the chosen sample that are not on it:
+
+- ids: uint32 (n,), places among all samples in flight; sample j of mini-batch m (of those in flight) has m N + j.
+- images: uint8 (n, channels, H, W), each stretched from its own lowest to its own highest pixel; range: float32 (n, 2),
+  those two, where 0 is black and 1 is white. Both views of the page follow: stretched it is v, as pixels
+  lo + (hi - lo) v / 255, cut off at 0 and 1.
+- labels: uint16 (n,), steering labels; probabilities: uint16 (n, C), the teacher's before the latest move, when the
+  method asked for them, in steps of 1 / 65535.
+- distance: float32 (n,), to the boundary, to first order; NaN where nobody has asked. All of the sheet are known a few
+  times a second and after the last step; the chosen sample in every frame.
+- gradient: int8 (k, channels, H, W), of the k samples `gradient_of` (uint32, ids): the chosen one, and after the last
+  step all. 127 is `gradient_peak` (float32), the largest amount; `gradient_norm` (float32) is its length.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import struct
 import time
 from collections.abc import Mapping
@@ -30,7 +45,9 @@ MAGIC = b"CAKE"
 SURFACE = 96  # grid points along each side of a surface
 REACH = 4  # positions are encoded up to so many times the view's half width; beyond it they are clamped
 IMAGES_SHOWN = 64
+PARTNERS_SHOWN = 24  # of the chosen sample, at most: a group has as many as there are classes
 POINTS_SHOWN = 4000  # of the samples, at most
+PIXEL_LIMIT = 1e6  # of samples that run off to infinity, so that a picture can still be made
 DATA_SHOWN = 600  # of the teacher's data
 
 
@@ -44,7 +61,7 @@ def encode(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = 
         padding = -len(raw) % 4
         chunks += [raw, b"\0" * padding]
         offset += len(raw) + padding
-    text = json.dumps({**header, "parts": parts}, separators=(",", ":")).encode()
+    text = json.dumps(_finite({**header, "parts": parts}), separators=(",", ":"), allow_nan=False).encode()
     text += b" " * (-len(text) % 4)
     return b"".join([MAGIC, struct.pack("<I", len(text)), text, *chunks])
 
@@ -63,6 +80,15 @@ def decode(message: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return header, arrays
 
 
+def _finite(value: Any) -> Any:
+    """Plain values with None for numbers that JSON has not got (losses of samples that ran off to infinity)."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {k: _finite(v) for k, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
+
+
 class DistillationView:
     """Pictures of a `Distillation` for the live view.
 
@@ -70,12 +96,16 @@ class DistillationView:
         run: the distillation.
 
     Attributes:
-        arrows: whether frames carry gradients (set while somebody looks at them).
+        arrows: whether frames of points carry gradients (set while somebody looks at them).
+        sample: of which sample frames of images carry details, by its place among those in flight; None for none. A
+            place beyond the last begins again at the first, because the last mini-batches can be fewer.
     """
 
     def __init__(self, run: Distillation):
         self.run = run
         self.arrows = False
+        self.sample: int | None = None
+        self._latest: tuple[Snapshot, dict[str, Any]] | None = None
         self._next: dict[str, float] = {}  # when costly parts are due again
         self._values: dict[str, float] = {}
 
@@ -87,7 +117,7 @@ class DistillationView:
         info = run.dataset.info
         header = {"type": "scene", "kind": info.kind, "classes": info.classes, "shape": info.shape}
         if info.kind == "images":
-            return encode(header)
+            return encode({**header, "near": evaluation.NEAR})
         width = run.dataset.half_width
         line = evaluation.boundary_line(run.oracle.network, width).numpy().astype("<f4")
         shown = run.dataset.inputs(run.dataset.train_x[:DATA_SHOWN]).cpu()
@@ -125,7 +155,20 @@ class DistillationView:
         if self.run.oracle is not None:
             self._values["forward_calls"] = self.run.oracle.forward_calls
             self._values["gradient_calls"] = self.run.oracle.gradient_calls
-        return encode({**header, "values": dict(self._values)}, arrays)
+        header["values"] = dict(self._values)
+        if update.snapshot is not None:
+            self._latest = update.snapshot, header
+        return encode(header, arrays)
+
+    def again(self) -> bytes | None:
+        """The latest frame with samples once more, now with what is looked at; None where there was none."""
+        if self._latest is None:
+            return None
+        snapshot, header = self._latest
+        self._next.clear()  # it has to say all that the first one said
+        arrays: dict[str, np.ndarray] = {}
+        self._samples(snapshot, header, arrays)
+        return encode(header, arrays)
 
     # -- parts --------------------------------------------------------------------------------------------------
 
@@ -134,25 +177,63 @@ class DistillationView:
         header |= {"step": s.step, "total": s.total, "batches": (s.batches[0], s.batches[-1])}
         header["losses"] = {k: s.weights[k] * v.sum().item() / in_flight for k, v in s.losses.items()}
         shown = self._shown(s)
-        x, labels = s.x.flatten(0, 1)[shown], s.labels.flatten()[shown]
-        if x.dim() == 2:
-            width = self.run.dataset.half_width
-            arrays["xy"] = _quantised(x.cpu(), width)
-            if self.arrows and s.gradient is not None:
-                arrays["arrows"] = (-s.gradient.flatten(0, 1)[shown]).cpu().numpy().astype("<f4")
+        if s.x.dim() == 3:
+            self._points(s, shown, arrays)
         else:
-            arrays["images"] = self.run.dataset.pixels(x).cpu().numpy()
-        arrays["labels"] = labels.cpu().numpy().astype("<u2")  # there may be 1,000 classes
+            self._images(s, shown, header, arrays)
+        labels, x = s.labels.flatten()[shown], s.x.flatten(0, 1)[shown]
         if s.logits is not None:
             confidence, predicted = s.logits.flatten(0, 1)[shown].softmax(dim=-1).max(dim=-1)
             self._values["hit_rate"] = (predicted == labels).float().mean().item()
             self._values["confidence"] = confidence.mean().item()
-            if x.dim() > 2:
-                arrays["predicted"] = predicted.cpu().numpy().astype("<u2")
-                arrays["confidence"] = (255 * confidence).cpu().numpy().astype("u1")
         if self._due("near", 0.25) or s.step == s.total:
             distance = evaluation.boundary_distance(self.run.oracle.network, x)
             self._values["near_boundary"] = (distance <= evaluation.NEAR).float().mean().item()
+            if "distance" in arrays:
+                arrays["distance"][: len(shown)] = distance.cpu().numpy()
+
+    def _points(self, s: Snapshot, shown: Tensor, arrays: dict[str, np.ndarray]) -> None:
+        arrays["xy"] = _quantised(s.x.flatten(0, 1)[shown].cpu(), self.run.dataset.half_width)
+        if self.arrows and s.gradient is not None:
+            arrays["arrows"] = (-s.gradient.flatten(0, 1)[shown]).cpu().numpy().astype("<f4")
+        arrays["labels"] = s.labels.flatten()[shown].cpu().numpy().astype("<u2")  # there may be 1,000 classes
+
+    def _images(self, s: Snapshot, shown: Tensor, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """See the head of this module."""
+        in_flight, each = s.labels.numel(), s.labels.shape[1]
+        data, network = self.run.dataset, self.run.oracle.network
+        group = self.run.synthesis.method.groups(self.run.synthesis.problem)[1]
+        header |= {"sheet": len(shown), "in_flight": in_flight, "each": each, "group": group}
+        header |= {"contrast": s.weights.get("contrast", 0) > 0, "gradients": s.gradient is not None}
+        ids = shown.tolist()
+        chosen = None if self.sample is None else self.sample % in_flight
+        if chosen is not None:
+            first = chosen - chosen % each % group
+            partners = [i for i in range(first, first + group) if i != chosen][:PARTNERS_SHOWN]
+            ids += [i for i in (chosen, *partners) if i not in ids]
+        at = torch.tensor(ids, device=s.x.device)
+        x = s.x.flatten(0, 1)[at]
+        arrays["ids"] = np.array(ids, "<u4")
+        arrays["images"], arrays["range"] = _stretched(x * data.std + data.mean)
+        arrays["labels"] = s.labels.flatten()[at].cpu().numpy().astype("<u2")
+        if s.logits is not None or chosen is not None:
+            # Some methods never ask the teacher on their way: then it is asked here, for the eye, and not counted.
+            logits = s.logits.flatten(0, 1)[at] if s.logits is not None else evaluation.predict(network, x)
+            scaled = (65535 * logits.softmax(dim=-1)).round().nan_to_num(0)
+            arrays["probabilities"] = scaled.cpu().numpy().astype("<u2")
+        arrays["distance"] = np.full(len(ids), np.nan, "<f4")
+        if chosen is not None:
+            k = ids.index(chosen)
+            arrays["distance"][k] = evaluation.boundary_distance(network, x[k : k + 1]).item()
+        wanted = ids if s.step == s.total else [] if chosen is None else [chosen]
+        if s.gradient is not None and wanted:
+            gradient = s.gradient.flatten(0, 1)[torch.tensor(wanted, device=s.x.device)].nan_to_num()
+            peak = gradient.abs().amax(dim=(1, 2, 3))
+            scaled = 127 * gradient / peak.clamp(min=1e-30).view(-1, 1, 1, 1)
+            arrays["gradient"] = scaled.round().to(torch.int8).cpu().numpy()
+            arrays["gradient_of"] = np.array(wanted, "<u4")
+            arrays["gradient_peak"] = peak.cpu().numpy().astype("<f4")
+            arrays["gradient_norm"] = gradient.flatten(1).norm(dim=1).cpu().numpy().astype("<f4")
 
     def _shown(self, s: Snapshot) -> Tensor:
         """Positions of the samples that are shown: the same number from each mini-batch in flight."""
@@ -171,7 +252,7 @@ class DistillationView:
         points = run.dataset.info.kind == "points"
         if points and (last or self._due("surface", 0.2)):
             arrays["student"] = self._surface(run.student, run.dataset.half_width)
-        if last or self._due("accuracy", 0.25 if points else 1.0):
+        if len(run.dataset.test_x) and (last or self._due("accuracy", 0.25 if points else 1.0)):
             part = slice(None) if last or points else slice(500)
             with evaluation.in_eval_mode(run.student):
                 logits = evaluation.predict(run.student, run.dataset.test_x[part], run.dataset.inputs)
@@ -191,6 +272,15 @@ class DistillationView:
             return False
         self._next[what] = now + seconds
         return True
+
+
+def _stretched(pixels: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, channels, H, W) as uint8, each from its lowest value 0 to its highest 255, and those two (N, 2)."""
+    pixels = pixels.nan_to_num(0, PIXEL_LIMIT, -PIXEL_LIMIT).clamp(-PIXEL_LIMIT, PIXEL_LIMIT)
+    low, high = pixels.amin(dim=(1, 2, 3)), pixels.amax(dim=(1, 2, 3))
+    scaled = (pixels - low.view(-1, 1, 1, 1)) / (high - low).clamp(min=1e-12).view(-1, 1, 1, 1)
+    ends = torch.stack([low, high], dim=1)
+    return (255 * scaled).round().to(torch.uint8).cpu().numpy(), ends.cpu().numpy().astype("<f4")
 
 
 def _quantised(x: Tensor, width: float) -> np.ndarray:

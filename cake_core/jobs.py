@@ -50,6 +50,7 @@ class Limits:
         ring_bytes: frames kept of each job, for those who come later.
         max_sets_per_owner: data sets that one session may bring.
         max_upload_mb: megabytes of a file of data.
+        max_teacher_mb: megabytes of a teacher's file; never more than 300.
         max_uploads_gb: gigabytes of all that was brought and is kept.
     """
 
@@ -60,6 +61,7 @@ class Limits:
     ring_bytes: int = 6_000_000
     max_sets_per_owner: int = 5
     max_upload_mb: int = 20
+    max_teacher_mb: int = 300
     max_uploads_gb: float = 10.0
 
     @classmethod
@@ -122,6 +124,7 @@ class Job:
         message: why it failed.
         progress, stage, note, seconds_left: where it is.
         version: counts the edits of its settings.
+        wishes: what somebody wants to see in its frames.
         result: what it delivered.
     """
 
@@ -139,6 +142,7 @@ class Job:
     seconds_left: float | None = None
     version: int = 0
     rate: float | None = None
+    wishes: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] | None = None
     scene: bytes | None = field(default=None, repr=False)
     ring: Ring = field(default=None, repr=False)
@@ -190,6 +194,7 @@ class Job:
 
     def look(self, **wishes: Any) -> None:
         """What somebody wants to see in the frames."""
+        self.wishes = wishes
         self.runner.command(self, "look", wishes=wishes)
 
     # -- what it shows ------------------------------------------------------------------------------------------
@@ -323,7 +328,7 @@ class JobRunner:
         """
         with self.lock:
             self._make_room(owner)
-            worker = "embedding" if kind == "embedding" else "compute"
+            worker = "umap" if spec.get("how") == "umap" else "aside" if kind in ASIDE else "compute"
             job = Job(secrets.token_urlsafe(18), kind, spec, owner, self, worker, ring=Ring(self.limits.ring_bytes))
             self.jobs[job.name] = job
             self._hand_over(job)
@@ -429,6 +434,8 @@ class JobRunner:
         worker.send(op="submit", job=job.name, kind=job.kind, spec=job.spec)
         if job.rate is not None:
             worker.send(op="rate", job=job.name, rate=job.rate)
+        if job.wishes:
+            worker.send(op="look", job=job.name, wishes=job.wishes)
 
     def _make_room(self, owner: str) -> None:
         """Drops the oldest job of an owner that does not run, where the owner has as many as are allowed."""
@@ -453,6 +460,8 @@ class JobRunner:
                 self._publish(job, content)
             elif kind == b"F":
                 job.ring.add(content)
+                self._publish(job, content)
+            elif kind == b"A":  # a frame once more, with details that somebody asked for: nothing to keep
                 self._publish(job, content)
             else:
                 self._event(job, json.loads(content))
@@ -514,5 +523,8 @@ class JobRunner:
                         self.forget(job)
 
 
+# What goes on beside the long runs: pictures, so that nobody waits for them, and files of others, which may bring a
+# process down. UMAP has a process for itself, for it takes seconds in one piece.
+ASIDE = ("embedding", "import")
 BEGUN = 0.02  # a job with less progress than this has only shown its first picture, and can show it again
 MOST_EARLY_DEATHS = 3  # of processes that never said a word: something is wrong that a new one won't mend

@@ -1,7 +1,8 @@
-"""The named loss terms that samples are optimised for. Each is a pure function, summed over one mini-batch.
+"""The named loss terms, each a pure function.
 
-Shapes: M mini-batches in flight, each of B groups of G samples (N = B G); C classes. Every function returns (M,).
-Sums, not means, so that how far one sample moves does not depend on how many others there are.
+What samples are optimised for is summed over one mini-batch: M mini-batches in flight, each of B groups of G samples
+(N = B G); C classes; these functions return (M,). Sums, not means, so that how far one sample moves does not depend on
+how many others there are. What a student is trained for (`distillation`) is a mean over its batch, one number.
 
 References: | Deep Classifier Mimicry without Data Access (Braun, Mundt, Kersting 2024), eq. 2 and 4 | https://arxiv.org/abs/2306.02090
 """
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["classification", "contrast", "total_variation"]
+__all__ = ["classification", "contrast", "distillation", "total_variation"]
 
 
 def classification(z: Tensor, y: Tensor) -> Tensor:
@@ -40,6 +41,28 @@ def contrast(z: Tensor) -> Tensor:
     group, classes = z.shape[2:]
     from_mean = z - z.mean(dim=2, keepdim=True)
     return from_mean.square().sum(dim=(1, 2, 3)) * (group / classes)
+
+
+def distillation(student: Tensor, teacher: Tensor, y: Tensor, temperature: float, weight: float) -> Tensor:
+    """Knowledge distillation with data: (1 - a) CE(y, p_S) + a t^2 KL(p_T^t || p_S^t), a mean over the batch.
+
+    p^t = softmax(z / t), and p_S is the student's at t = 1. The gradient of the soft part shrinks as 1 / t^2 when t
+    grows; the factor t^2 keeps it as large as that of the labels. KL differs from the cross-entropy CE(p_T^t, p_S^t)
+    by the teacher's entropy, which the student can't change, so both have the same gradient.
+
+    Args:
+        student: logits (N, C).
+        teacher: logits (N, C) for the same inputs.
+        y: int64 true labels (N,).
+        temperature: t, above 0.
+        weight: a, the share of the soft part, 0 to 1.
+
+    Source: Hinton, Vinyals and Dean (2015), arXiv 1503.02531, section 2.
+    """
+    hard = F.cross_entropy(student, y)
+    of_student, of_teacher = ((z / temperature).log_softmax(dim=1) for z in (student, teacher))
+    soft = F.kl_div(of_student, of_teacher, reduction="batchmean", log_target=True)
+    return (1 - weight) * hard + weight * temperature**2 * soft
 
 
 def total_variation(x: Tensor) -> Tensor:

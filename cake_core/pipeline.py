@@ -25,6 +25,7 @@ from .data import DataConfig, Dataset
 from .data.images import download
 from .errors import CakeError
 from .evaluation import Rate
+from .history import History
 from .methods import METHODS, MethodConfig, find
 from .student import StudentConfig, StudentTraining
 from .synthesis import Synthesis
@@ -32,7 +33,17 @@ from .synthetic import Oracle, Problem, Snapshot, SyntheticSet
 from .teacher import Teacher, TeacherTraining
 from .training import TrainStep
 
-__all__ = ["Distillation", "Distilled", "Experiment", "Outcome", "Update", "distill", "evaluate", "summary"]
+__all__ = [
+    "Distillation",
+    "Distilled",
+    "Experiment",
+    "Outcome",
+    "Update",
+    "distill",
+    "evaluate",
+    "need_examples",
+    "summary",
+]
 
 Stage = Literal["data", "teacher", "synthesis", "student", "evaluation", "control"]
 
@@ -174,22 +185,24 @@ class Outcome:
 
     Attributes:
         seed: of the samples and the student.
-        teacher_accuracy, student_accuracy: on the real test data.
-        agreement: share of the real test data on which both name the same class.
-        calibration_error: of the student on the real test data.
+        teacher_accuracy, student_accuracy: on the real test data; None where there are none.
+        agreement: share of the real test data on which both name the same class; where there are none, of fresh
+            synthetic samples that the student did not learn from (see `Distillation.judge`).
+        calibration_error: of the student on the real test data; None where there are none.
         near_boundary: share of samples near the teacher's boundary (`evaluation.NEAR`), to first order.
         coverage: share of the boundary's length in view that has a sample near it (2-D only).
         plane_agreement: share of the plane in view on which both name the same class (2-D only).
         samples: number of synthetic samples.
         forward_calls, gradient_calls: samples that the teacher answered, and gave a gradient for.
         seconds: spent on "teacher", "synthesis", "training", "evaluation".
+        judged_on: what the agreement was measured on: "test" data, or "fresh" samples.
     """
 
     seed: int
-    teacher_accuracy: Rate
-    student_accuracy: Rate
+    teacher_accuracy: Rate | None
+    student_accuracy: Rate | None
     agreement: Rate
-    calibration_error: float
+    calibration_error: float | None
     near_boundary: Rate
     coverage: float | None
     plane_agreement: Rate | None
@@ -197,6 +210,7 @@ class Outcome:
     forward_calls: int
     gradient_calls: int
     seconds: dict[str, float]
+    judged_on: Literal["test", "fresh"] = "test"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values: each rate as its value, with its interval beside it."""
@@ -207,7 +221,7 @@ class Outcome:
                 plain |= {f.name: value.value, f"{f.name}_interval": [value.low, value.high]}
             else:
                 plain[f.name] = value
-        return {**plain, "n_test": self.student_accuracy.n}
+        return {**plain, "n_test": self.agreement.n if self.judged_on == "test" else 0, "n_judged": self.agreement.n}
 
 
 class Distillation(Iterator[Update]):
@@ -219,10 +233,13 @@ class Distillation(Iterator[Update]):
         student: a network to train in place, instead of a fresh one.
         every: a snapshot after every so many steps of the synthesis.
         in_flight: mini-batches to work on at once (0: as many as suit the device).
+        judge: samples to measure the agreement on, where the data set has no test data (None: fresh ones are made by
+            the same method and settings with another seed, in a few mini-batches that span the same step sizes).
+        keep_history: whether to keep some samples at some moments of their way, and to store them with the run.
 
     Attributes:
-        dataset, teacher, oracle, samples, student, outcome: each is there as soon as its stage is done; `oracle` (the
-            teacher as the method sees it) and `student` from the beginning of theirs.
+        dataset, teacher, oracle, samples, history, student, outcome: each is there as soon as its stage is done;
+            `oracle` (the teacher as the method sees it) and `student` from the beginning of theirs.
     """
 
     def __init__(
@@ -233,15 +250,18 @@ class Distillation(Iterator[Update]):
         student: nn.Module | None = None,
         every: int = 1,
         in_flight: int = 0,
+        judge: SyntheticSet | None = None,
+        keep_history: bool = False,
     ):
-        self.experiment, self.teacher, self.student = experiment, teacher, student
+        self.experiment, self.teacher, self.student, self.judge = experiment, teacher, student, judge
         self.device = devices.choose(experiment.device)
         self.dataset: Dataset | None = None
         self.oracle: Oracle | None = None
         self.synthesis: Synthesis | None = None
         self.samples: SyntheticSet | None = None
+        self.history: History | None = None
         self.outcome: Outcome | None = None
-        self._every, self._in_flight = every, in_flight
+        self._every, self._in_flight, self._keep_history = every, in_flight, keep_history
         self._seconds = dict.fromkeys(("teacher", "synthesis", "training", "evaluation"), 0.0)
         self._stages = self._loop()
 
@@ -278,6 +298,7 @@ class Distillation(Iterator[Update]):
         found.oracle = Oracle(found.teacher.network, found.device)
         samples = SyntheticSet.load(folder / "samples.safetensors")
         found.samples = samples.to(found.device)
+        found.history = History.load(folder)
         info = found.dataset.info
         found.student = models.build(found.experiment.student.model, info.shape, len(info.classes)).to(found.device)
         found.student.load_state_dict(load_file(folder / "student.safetensors"))
@@ -285,8 +306,10 @@ class Distillation(Iterator[Update]):
         return found
 
     def save(self, folder: Path) -> None:
-        """Writes samples, student and teacher."""
+        """Writes samples, their history where it was kept, student and teacher."""
         self.samples.save(folder / "samples.safetensors")
+        if self.history is not None:
+            self.history.save(folder)
         save_file(
             {k: v.cpu().contiguous() for k, v in self.student.state_dict().items()}, folder / "student.safetensors"
         )
@@ -298,6 +321,8 @@ class Distillation(Iterator[Update]):
     def _loop(self) -> Iterator[Update]:
         if self.teacher is None and (name := resolve_teacher(self.experiment)):
             self.teacher = teachers.load(name)
+        if self.teacher is None:
+            need_examples(self.experiment.data, "no teacher can be trained. Choose the one that was imported for it")
         used = [s for s in SHARES if s != "teacher" or self.teacher is None]
         whole, before = sum(SHARES[s] for s in used), 0.0
         for stage in used:
@@ -327,12 +352,19 @@ class Distillation(Iterator[Update]):
             network, self.device, "gradient" in method.access, precision=e.precision, compiled=e.compiled
         )
         problem = Problem(self.oracle, info.shape, len(info.classes), e.settings.batches, self.device)
-        run = Synthesis(method, problem, seed=e.seed, in_flight=self._in_flight, every=self._every)
+        run = Synthesis(
+            method,
+            problem,
+            seed=e.seed,
+            in_flight=self._in_flight,
+            every=self._every,
+            keep_history=self._keep_history,
+        )
         self.synthesis = run
         for snapshot in self._timed("synthesis", run):
             share = snapshot.step / max(1, snapshot.total)
             yield share, Update("synthesis", 0, run.note or "Moving samples", snapshot=snapshot)
-        self.samples = run.result
+        self.samples, self.history = run.result, run.history
 
     def _student(self) -> Iterator[tuple[float, Update]]:
         e = self.experiment
@@ -343,11 +375,33 @@ class Distillation(Iterator[Update]):
 
     def _evaluation(self) -> Iterator[tuple[float, Update]]:
         yield 0.0, Update("evaluation", 0, "Comparing student and teacher")
+        if self.judge is None and not self.dataset.info.has_examples:
+            yield from self._fresh_samples()
         start = time.perf_counter()
-        outcome = evaluate(self.oracle.network, self.student, self.samples, self.dataset, seed=self.experiment.seed)
+        outcome = evaluate(
+            self.oracle.network,
+            self.student,
+            self.samples,
+            self.dataset,
+            seed=self.experiment.seed,
+            judge=self.judge,
+        )
         self._seconds["evaluation"] = time.perf_counter() - start
         self.outcome = replace(outcome, seconds=dict(self._seconds))
         yield 1.0, Update("evaluation", 0, "Done")
+
+    def _fresh_samples(self) -> Iterator[tuple[float, Update]]:
+        """Makes what the agreement is measured on where nothing real is here. Its calls of the teacher do not count."""
+        e, info = self.experiment, self.dataset.info
+        few = min(e.settings.batches, max(JUDGING_BATCHES, -(-JUDGING_SAMPLES // e.settings.samples)))
+        method = find(e.method)(e.settings.replace(batches=few))
+        oracle = Oracle(self.oracle.network, self.device, gradient="gradient" in method.access)
+        problem = Problem(oracle, info.shape, len(info.classes), few, self.device)
+        run = Synthesis(method, problem, seed=(e.seed + JUDGING_SEED) % 2**31, in_flight=self._in_flight)
+        for snapshot in run:
+            share = snapshot.step / max(1, snapshot.total)
+            yield 0.9 * share, Update("evaluation", 0, "Making fresh samples to compare on")
+        self.judge = run.result
 
     def _timed(self, stage: str, run: Iterator[Any]) -> Iterator[Any]:
         """The same items; the time spent on making them is added up."""
@@ -358,6 +412,26 @@ class Distillation(Iterator[Update]):
             if item is None:
                 return
             yield item
+
+
+# How many fresh samples judge, where there are no test data, and in how many mini-batches at least.
+JUDGING_SAMPLES, JUDGING_BATCHES = 1000, 4
+JUDGING_SEED = 1_000_003  # far from the seeds that people choose
+
+
+def need_examples(config: DataConfig, otherwise: str) -> None:
+    """Refuses what can't be done without examples, where a data set has none.
+
+    Args:
+        config: which data set.
+        otherwise: what does not work then, and what to do; it follows "... has no examples here, so".
+
+    Raises:
+        CakeError: the data set has no examples.
+    """
+    info = data.info(config.name)
+    if not info.has_examples:
+        raise CakeError(f"{info.title} has no examples here, so {otherwise}.")
 
 
 def noise_only(experiment: Experiment) -> Experiment:
@@ -388,7 +462,7 @@ def resolve_teacher(experiment: Experiment) -> str | None:
         return None
     if not name:
         card = teachers.shipped_for(experiment.data)
-        return card.name if card else None
+        return card.name if card else teachers.imported_for(experiment.data)
     card = teachers.card(name)
     theirs, ours = card.data_config, experiment.data
     if theirs.name != ours.name:
@@ -403,7 +477,13 @@ def resolve_teacher(experiment: Experiment) -> str | None:
 
 
 def evaluate(
-    teacher: nn.Module, student: nn.Module, samples: SyntheticSet, dataset: Dataset, *, seed: int = 0
+    teacher: nn.Module,
+    student: nn.Module,
+    samples: SyntheticSet,
+    dataset: Dataset,
+    *,
+    seed: int = 0,
+    judge: SyntheticSet | None = None,
 ) -> Outcome:
     """Compares a student with its teacher on the real test data, and sees where the samples lie.
 
@@ -412,9 +492,11 @@ def evaluate(
         samples: what the student learned from.
         dataset: whose test part judges.
         seed: noted in the outcome.
+        judge: samples to measure the agreement on, where the data set has no test part.
     """
-    of_teacher = evaluation.predict(teacher, dataset.test_x, dataset.inputs)
-    of_student = evaluation.predict(student, dataset.test_x, dataset.inputs)
+    real = len(dataset.test_x) > 0
+    inputs = (dataset.test_x, dataset.inputs) if real else (judge.x,)
+    of_teacher, of_student = (evaluation.predict(network, *inputs) for network in (teacher, student))
     distance = torch.cat([evaluation.boundary_distance(teacher, x) for x in samples.x.split(1024)])
     cover, plane = None, None
     if dataset.info.kind == "points":
@@ -425,10 +507,10 @@ def evaluate(
         plane = evaluation.agreement(evaluation.predict(student, points), evaluation.predict(teacher, points))
     return Outcome(
         seed=seed,
-        teacher_accuracy=evaluation.accuracy(of_teacher, dataset.test_y),
-        student_accuracy=evaluation.accuracy(of_student, dataset.test_y),
+        teacher_accuracy=evaluation.accuracy(of_teacher, dataset.test_y) if real else None,
+        student_accuracy=evaluation.accuracy(of_student, dataset.test_y) if real else None,
         agreement=evaluation.agreement(of_student, of_teacher),
-        calibration_error=evaluation.calibration_error(of_student, dataset.test_y),
+        calibration_error=evaluation.calibration_error(of_student, dataset.test_y) if real else None,
         near_boundary=Rate.of(int((distance <= evaluation.NEAR).sum()), len(samples)),
         coverage=cover,
         plane_agreement=plane,
@@ -436,13 +518,14 @@ def evaluate(
         forward_calls=samples.provenance.get("forward_calls", 0),
         gradient_calls=samples.provenance.get("gradient_calls", 0),
         seconds={},
+        judged_on="test" if real else "fresh",
     )
 
 
 def summary(outcomes: Iterable[Outcome]) -> dict[str, dict[str, float]]:
     """Mean and standard deviation (n - 1 in the denominator; 0 for a single run) of every number over runs."""
     rows = [o.to_dict() for o in outcomes]
-    numbers = [k for k, v in rows[0].items() if isinstance(v, int | float) and k not in ("seed", "n_test")]
+    numbers = [k for k, v in rows[0].items() if isinstance(v, int | float) and k not in ("seed", "n_test", "n_judged")]
     table = {k: [row[k] for row in rows] for k in numbers}
     table |= {f"seconds_{k}": [row["seconds"][k] for row in rows] for k in rows[0]["seconds"]}
     return {

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ import platformdirs
 
 from .errors import CakeError
 
-__all__ = ["create", "find", "folder", "read", "write_json"]
+__all__ = ["copy", "create", "find", "folder", "read", "write_json"]
 
 
 def folder() -> Path:
@@ -52,6 +53,21 @@ def read(run: str) -> dict[str, Any]:
         return json.loads((find(run) / "run.json").read_text())
     except (OSError, ValueError):
         raise CakeError("This run did not finish, so there is nothing to read. Start it again.") from None
+
+
+def copy(source: Path, path: Path) -> None:
+    """Copies a file whole or not at all."""
+    with tempfile.NamedTemporaryFile("wb", dir=path.parent, suffix=".part", delete=False) as f:
+        part = Path(f.name)
+        try:
+            with source.open("rb") as given:
+                shutil.copyfileobj(given, f, 2**20)
+            f.flush()
+            os.fsync(f.fileno())
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def write_json(path: Path, values: Any) -> None:

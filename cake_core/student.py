@@ -1,21 +1,24 @@
-"""A student learns from synthetic samples alone."""
+"""A student learns from synthetic samples alone; what it is compared with learns from real data."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from . import models
-from .config import param
-from .data import DatasetInfo
+from .config import Config, param
+from .data import Dataset, DatasetInfo
+from .losses import distillation
 from .synthetic import SyntheticSet
 from .training import TrainConfig, TrainStep, train
 
-__all__ = ["StudentConfig", "StudentTraining"]
+__all__ = ["KDConfig", "Lesson", "StudentConfig", "StudentTraining", "TeacherLogits"]
 
 
 class StudentConfig(TrainConfig):
@@ -50,28 +53,141 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+class KDConfig(Config):
+    """Settings of ordinary distillation with data."""
+
+    temperature: float = param(
+        4.0,
+        low=1.0,
+        high=20.0,
+        step=0.5,
+        symbol="t",
+        group="Student",
+        help="Softens the answers of teacher and student: probabilities are softmax(z / t). At 1 a sure teacher says "
+        "little more than the label; higher, it also says which other classes are near.",
+    )
+    weight: float = param(
+        0.9,
+        low=0.0,
+        high=1.0,
+        step=0.05,
+        symbol="a",
+        label="Weight of the teacher",
+        group="Student",
+        help="Share of the teacher's softened answers in the loss; the rest are the true labels. 0 is training on the "
+        "labels alone, 1 never looks at them.",
+    )
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a student learns from.
+
+    Attributes:
+        x: examples (N, *shape), raw where `inputs` normalises them, so that a large set stays small.
+        targets: one row for each example, as `loss` takes them.
+        classes: number of classes C.
+        inputs: turns a batch of x into what networks take.
+        loss: of a batch's logits (B, C) and its targets.
+    """
+
+    x: Tensor
+    targets: Tensor
+    classes: int
+    inputs: Callable[[Tensor], Tensor] = lambda x: x
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
+
+    @classmethod
+    def from_samples(cls, samples: SyntheticSet, targets: str = "soft") -> Lesson:
+        """The teacher's answers for synthetic samples, soft or hard; never the steering labels."""
+        y = samples.y if targets == "soft" else samples.y.argmax(dim=1)
+        x = samples.x.contiguous(memory_format=torch.channels_last) if samples.x.dim() == 4 else samples.x
+        return cls(x, y, samples.y.shape[1])
+
+    @classmethod
+    def from_labels(cls, dataset: Dataset) -> Lesson:
+        """The real training data with their true labels."""
+        return cls(dataset.train_x, dataset.train_y, len(dataset.info.classes), dataset.inputs)
+
+    @classmethod
+    def from_teacher(cls, dataset: Dataset, teacher: TeacherLogits, config: KDConfig) -> Lesson:
+        """Ordinary distillation: the real training data with their labels and the teacher's answers."""
+
+        def loss(z: Tensor, index: Tensor) -> Tensor:
+            return distillation(z, teacher[index], dataset.train_y[index], config.temperature, config.weight)
+
+        everyone = torch.arange(len(dataset.train_x), device=dataset.train_x.device)
+        return cls(dataset.train_x, everyone, len(dataset.info.classes), dataset.inputs, loss)
+
+
+class TeacherLogits:
+    """A teacher's logits for the training examples. Each is asked for once, when it is first needed.
+
+    A large teacher takes minutes for a large set on a CPU; so nobody waits for examples that come later, or never.
+
+    Args:
+        teacher: in eval mode, from inputs (B, *shape) to logits (B, C).
+        dataset: whose training examples.
+    """
+
+    def __init__(self, teacher: Callable[[Tensor], Tensor], dataset: Dataset):
+        self.teacher, self.dataset = teacher, dataset
+        x, classes = dataset.train_x, len(dataset.info.classes)
+        self._logits = torch.empty(len(x), classes, device=x.device)
+        self._missing = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        self._complete = False
+
+    @torch.no_grad()
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """Logits (B, C) of the examples at these positions (B,)."""
+        if not self._complete:
+            new = index[self._missing[index]]
+            if len(new):
+                self._logits[new] = self.teacher(self.dataset.inputs(self.dataset.train_x[new]))
+                self._missing[new] = False
+                self._complete = not self._missing.any()
+        return self._logits[index]
+
+
 class StudentTraining(Iterator[TrainStep]):
     """Trains a fresh student; `network` is the student, in training or trained.
 
     Args:
-        samples: what it learns from; the targets are the teacher's answers, never the steering labels.
+        lesson: what it learns from; of synthetic samples the targets are the teacher's answers, never the steering
+            labels.
         config: its architecture and how it is trained.
         seed: its initial weights and the order of samples.
         network: a network to train in place, instead of a fresh one of the settings' architecture.
+        every: yields also after every so many updates.
 
     Raises:
         CakeError: the architecture does not take such inputs.
     """
 
     def __init__(
-        self, samples: SyntheticSet, config: StudentConfig, *, seed: int = 0, network: nn.Module | None = None
+        self,
+        lesson: Lesson | SyntheticSet,
+        config: StudentConfig,
+        *,
+        seed: int = 0,
+        network: nn.Module | None = None,
+        every: int = 0,
     ):
-        shape, classes = tuple(samples.x.shape[1:]), samples.y.shape[1]
-        network = network if network is not None else models.build(config.model, shape, classes, seed)
-        self.network: nn.Module = network.to(samples.x.device)
-        targets = samples.y if config.targets == "soft" else samples.y.argmax(dim=1)
-        x = samples.x.contiguous(memory_format=torch.channels_last) if samples.x.dim() == 4 else samples.x
-        self._steps = train(self.network, x, targets, config, seed=seed)
+        if isinstance(lesson, SyntheticSet):
+            lesson = Lesson.from_samples(lesson, config.targets)
+        if network is None:
+            network = models.build(config.model, tuple(lesson.x.shape[1:]), lesson.classes, seed)
+        self.network: nn.Module = network.to(lesson.x.device)
+        self._steps = train(
+            self.network,
+            lesson.x,
+            lesson.targets,
+            config,
+            seed=seed,
+            inputs=lesson.inputs,
+            loss=lesson.loss,
+            every=every,
+        )
 
     def __next__(self) -> TrainStep:
         return next(self._steps)

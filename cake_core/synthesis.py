@@ -6,7 +6,7 @@ editing while it runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from . import devices
 from .errors import CakeError
+from .history import History, Recorder
 from .methods import Method, MethodConfig, find
 from .rng import Streams
 from .synthetic import Oracle, Problem, Snapshot, SyntheticSet
@@ -83,20 +84,32 @@ class Synthesis(Iterator[Snapshot]):
         method: what makes the samples.
         problem: what is asked of it.
         seed, in_flight, every: see `synthesize`.
+        keep_history: whether to keep some samples at some moments of their way.
 
     Attributes:
         in_flight: mini-batches that are worked on at once; halved when the device's memory is full.
         note: what has happened that people should know, empty as a rule.
-        result: the samples, when the iterator is exhausted.
+        result, history: the samples, and what was kept of their way, when the iterator is exhausted.
     """
 
-    def __init__(self, method: Method, problem: Problem, *, seed: int = 0, in_flight: int = 0, every: int = 1):
+    def __init__(
+        self,
+        method: Method,
+        problem: Problem,
+        *,
+        seed: int = 0,
+        in_flight: int = 0,
+        every: int = 1,
+        keep_history: bool = False,
+    ):
         self.method, self.problem, self.seed, self.every = method, problem, seed, every
         batches = method.config.batches
         self.in_flight = batches if method.whole else min(in_flight or self._suitable(), batches)
         self.note = ""
         self._finished_batches = self._finished_steps = 0
         self.result: SyntheticSet | None = None
+        self.history: History | None = None
+        self._recorder = Recorder(method.steps, batches, problem.shape) if keep_history else None
         self._run = self._loop()
 
     def __next__(self) -> Snapshot:
@@ -170,6 +183,11 @@ class Synthesis(Iterator[Snapshot]):
             # Outside the except block, so that what filled the memory is no longer held by the exception.
             self._make_room(count)
         self.result = SyntheticSet.join(parts, self._provenance())
+        self.history = self._recorder.history() if self._recorder else None
+
+    def _record(self, step: int, state: Any, batches: Sequence[int]) -> None:
+        if self._recorder and self._recorder.wants(step):
+            self._recorder.add(step, self.method.positions(state), batches)
 
     def _make_room(self, count: int) -> None:
         """Halves the mini-batches in flight; their samples stay what they would have been."""
@@ -187,9 +205,11 @@ class Synthesis(Iterator[Snapshot]):
         method, done = self.method, self._finished_steps
         rng = Streams(self.seed, batches, self.problem.device)
         state = method.init(self.problem, rng)
+        self._record(0, state, batches)
         yield self._snapshot(state, rng, done, {})
         for t in range(1, method.steps + 1):
             losses = method.step(state, rng)
+            self._record(t, state, batches)
             if t % self.every == 0 or t == method.steps:
                 yield self._snapshot(state, rng, done + t, losses)
         return self._finished(state, rng)

@@ -8,21 +8,23 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
-from . import data, devices, evaluation, figures, runs
+import torch
+from safetensors.torch import save_file
+
+from . import data, devices, evaluation, figures, imports, inbox, models, runs
 from . import teacher as teachers
-from .comparison import MethodComparison, StudentComparison, summarise
+from .comparison import GLANCE, SOURCES, MethodComparison, StudentComparison, summarise
 from .data import DataConfig
-from .embedding import embed
+from .embedding import Embedding, Placing
 from .errors import CakeError
 from .frames import DistillationView, encode
 from .grid import Grid
 from .methods import METHODS
-from .models import MODELS
-from .pipeline import Distillation, Experiment, Update, noise_only
-from .student import StudentConfig
+from .pipeline import Distillation, Experiment, Update, need_examples, noise_only
+from .student import KDConfig, StudentConfig
 from .teacher import TeacherTraining
 
 __all__ = ["TASKS", "Task"]
@@ -58,8 +60,11 @@ class Task(ABC, Iterator[Update]):
         """Whether there is something to see. Until then a job gets turns though nobody has pressed Play."""
         return True
 
-    def look(self, arrows: bool) -> None:
-        """What somebody wants to see in the frames."""
+    def look(self, arrows: bool = False, sample: int | None = None) -> None:
+        """What somebody wants to see in the frames: gradients of points, details of one image (by its place)."""
+
+    def again(self) -> bytes | None:
+        """The latest frame once more, with what somebody now wants to see; None where that changes nothing."""
 
     def scene(self) -> bytes | None:
         """What the live view needs to be told once; None until it is known."""
@@ -93,7 +98,7 @@ class Distill(Task):
     kind = "distill"
 
     def __init__(self, experiment: dict[str, Any], every: int = 1):
-        self.run = Distillation(Experiment.from_dict(experiment), every=every)
+        self.run = Distillation(Experiment.from_dict(experiment), every=every, keep_history=True)
         self.control: Distillation | None = None
         self.view = DistillationView(self.run)
         if data.info(self.run.experiment.data.name).kind == "points":
@@ -109,7 +114,10 @@ class Distill(Task):
         for update in self.run:
             yield replace(update, progress=share * update.progress)
         if share < 1:
-            self.control = Distillation(noise_only(self.run.experiment), teacher=self.run.teacher, every=sys.maxsize)
+            experiment = noise_only(self.run.experiment)
+            self.control = Distillation(
+                experiment, teacher=self.run.teacher, every=sys.maxsize, judge=self.run.judge
+            )  # judged on the very same inputs
             for update in self.control:
                 yield Update("control", share + CONTROL * update.progress, "Control: a student of noise alone")
 
@@ -124,8 +132,11 @@ class Distill(Task):
         # A teacher for points is trained in a second; one for images is not trained before somebody asks for it.
         return update.snapshot is not None or (update.stage == "teacher" and self.run.dataset.info.kind == "images")
 
-    def look(self, arrows: bool) -> None:
-        self.view.arrows = arrows
+    def look(self, arrows: bool = False, sample: int | None = None) -> None:
+        self.view.arrows, self.view.sample = arrows, sample
+
+    def again(self) -> bytes | None:
+        return self.view.again()
 
     def scene(self) -> bytes | None:
         return self.view.scene()
@@ -164,6 +175,7 @@ class TrainTeacher(Task):
     def _loop(self) -> Iterator[Update]:
         for share in data.images.download(self.config.name):
             yield Update("data", 0.1 * share, "Downloading the data")
+        need_examples(self.config, "no teacher can be trained on it. Choose another data set")
         self.dataset = data.load(self.config).to(self.device)
         self.training = TeacherTraining(self.dataset, self.config, self.model, self.settings, seed=self.seed)
         yield Update("data", 0.1, "Data loaded")
@@ -194,6 +206,57 @@ class TrainTeacher(Task):
         return {"run": run, **seen}
 
 
+class ImportTeacher(Task):
+    """Teacher: reads a file of somebody's own, checks it, judges it, and keeps it."""
+
+    kind = "import"
+    steps = 6  # about how many things it says that it does
+
+    def __init__(
+        self,
+        upload: str,
+        name: str,
+        data_config: dict[str, Any] | None,
+        model: str = "",
+        normalisation: dict[str, Any] | None = None,
+        something: dict[str, Any] | None = None,
+        picture: str = "",
+        point: Sequence[float] | None = None,
+        device: str = "auto",
+    ):
+        self._files = [upload, picture]
+        self._result: dict[str, Any] = {}
+        try:
+            brought = imports.Brought.from_dict(inbox.find(upload), name, data_config, model, normalisation, something)
+            self.device = devices.choose(device)
+            self.run = imports.TeacherImport(brought, self.device)
+            shape = brought.inputs[0]
+            # Looked at before the file is, so that a picture that can't be read costs no time.
+            self.example = imports.example(inbox.find(picture) if picture else None, point, shape)
+        except BaseException:
+            self.close()
+            raise
+        self._updates = self._loop()
+
+    def __next__(self) -> Update:
+        return next(self._updates)
+
+    def _loop(self) -> Iterator[Update]:
+        for number, note in enumerate(self.run, start=1):
+            yield Update("teacher", min(0.9, number / self.steps), note)
+        yield Update("evaluation", 1.0, "Done")
+
+    def finish(self) -> dict[str, Any]:
+        return {"run": self.run.run, **self.run.keep(self.example)}
+
+    def close(self) -> None:
+        if hasattr(self, "_updates"):
+            self._updates.close()
+            self.run.close()
+        for name in self._files:
+            inbox.drop(name)
+
+
 class InspectTeacher(Task):
     """Teacher: what a trained one gets right and wrong on its test data."""
 
@@ -214,13 +277,51 @@ class InspectTeacher(Task):
         return self._seen
 
 
+class CountParameters(Task):
+    """Student: how large every architecture is for some data. A task, because some of them take long to import."""
+
+    kind = "parameters"
+
+    def __init__(self, data_name: str):
+        self.info = data.info(data_name)
+        self.found: dict[str, int] = {}
+        self._updates = self._loop()
+
+    def __next__(self) -> Update:
+        return next(self._updates)
+
+    def _loop(self) -> Iterator[Update]:
+        fitting = [m.name for m in models.MODELS.values() if self.info.kind in m.kinds]
+        for number, name in enumerate(fitting, start=1):
+            with torch.device("meta"):  # shapes without values: quick, whatever the size
+                model = models.build(name, self.info.shape, len(self.info.classes))
+            self.found[name] = models.parameter_count(model)
+            yield Update("data", number / len(fitting), "Counting parameters")
+
+    def finish(self) -> dict[str, Any]:
+        return {"parameters": self.found}
+
+
 class TrainStudents(Task):
     """Student: students of one architecture on a run's samples, on noise, and on the teacher's data."""
 
     kind = "students"
 
-    def __init__(self, run: str, student: dict[str, Any], seeds: int):
-        self.comparison = StudentComparison(Distillation.restore(run), StudentConfig.from_dict(student), seeds)
+    def __init__(
+        self,
+        run: str,
+        student: dict[str, Any],
+        seeds: int,
+        sources: Sequence[str] = tuple(SOURCES),
+        kd: dict[str, Any] | None = None,
+    ):
+        self.base = run
+        self.comparison = StudentComparison(
+            Distillation.restore(run), StudentConfig.from_dict(student), seeds, sources, KDConfig.from_dict(kd or {})
+        )
+        if self.comparison.run.dataset.info.kind == "points":
+            self.threads = 1
+        self._drawn, self._shown = 0.0, -1
 
     def __next__(self) -> Update:
         return next(self.comparison)
@@ -229,46 +330,80 @@ class TrainStudents(Task):
         self.comparison.close()
 
     def scene(self) -> bytes:
-        return encode({"type": "scene", "kind": "curves", "curves": "Accuracy on real test data", "percent": True})
+        legend = [(SOURCES[k], *figures.LINES[k]) for k in self.comparison.sources]
+        run, config, epoch = self.comparison.run, self.comparison.config, self.comparison.epoch
+        judged = min(GLANCE, len(run.dataset.test_x))
+        note = (
+            f"One epoch is one pass over the {len(run.samples):,} synthetic samples: {epoch:,} updates of up to "
+            f"{config.batch_size:,}. All students make the same {config.updates:,} updates. While they train they are "
+            f"judged on {judged:,} of the {len(run.dataset.test_x):,} real test examples, in the end on all. Losses on "
+            "what a student learns from do not compare between students: they learn from different answers."
+        )
+        return encode({"type": "scene", "kind": "figure", "legend": legend, "note": note})
 
     def frame(self, update: Update, version: int, last: bool) -> bytes | None:
-        if update.training is None:
+        """The curves so far, when there is more of them to see."""
+        looks, now = self.comparison.looks, time.monotonic()
+        if not looks or (not last and (len(looks) == self._shown or now - self._drawn < SECONDS_BETWEEN_CURVES)):
             return None
-        step = update.training
-        return self.message(update, step.update, step.total, self.comparison.curve)
+        self._drawn, self._shown = now, len(looks)
+        charts = figures.curves(
+            [asdict(p) for p in looks],
+            self.comparison.seeds,
+            self.comparison.epoch,
+            self.comparison.config.updates,
+            SOURCES,
+        )
+        figure = [json.loads(chart.to_json()) for chart in charts]
+        return self.message(update, looks[-1].update, self.comparison.config.updates, {}, figure=figure)
 
     def finish(self) -> dict[str, Any]:
-        rows = [
-            {
-                "source": r.source,
-                "seed": r.seed,
-                "accuracy": r.accuracy.value,
-                "agreement": r.agreement.value,
-                "calibration_error": r.calibration_error,
-                "n_test": r.accuracy.n,
-            }
-            for r in self.comparison.results
-        ]
-        run = self.comparison.run
-        logits = evaluation.predict(run.oracle.network, run.dataset.test_x, run.dataset.inputs)
-        return {
+        comparison, dataset = self.comparison, self.comparison.run.dataset
+        rows = [r.to_dict() for r in comparison.results]
+        summary = summarise(rows, ["source"], ["accuracy", "agreement", "plane_agreement", "calibration_error"])
+        if comparison.seeds == 1:  # nothing to spread over: the intervals of the one student
+            summary = [{**row, **line} for row, line in zip(rows, summary, strict=True)]
+        result = {
+            "base": self.base,
+            "student": comparison.config.to_dict(),
+            "kd": comparison.kd.to_dict(),
+            "epoch": comparison.epoch,
             "rows": rows,
-            "summary": summarise(rows, ["source"], ["accuracy", "agreement", "calibration_error"]),
-            "teacher_accuracy": evaluation.accuracy(logits, run.dataset.test_y).to_dict(),
+            "summary": summary,
+            "teacher_accuracy": evaluation.accuracy(comparison.of_teacher, dataset.test_y).to_dict(),
+            "classes": dataset.info.classes,
+            "confusion": {k: m.tolist() for k, m in comparison.confusion.items()},
+            "differences": comparison.differences,
         }
+        run = runs.create()
+        for source, network in comparison.first.items():
+            weights = {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
+            about = {"model": comparison.config.model, "data": dataset.info.name, "source": source}
+            save_file(weights, runs.find(run) / f"{source}.safetensors", {**about, "seed": str(rows[0]["seed"])})
+        curves = [asdict(p) for p in comparison.looks]
+        runs.write_json(runs.find(run) / "run.json", {"kind": self.kind, **result, "curves": curves})
+        return {"run": run, **result}
+
+
+SECONDS_BETWEEN_CURVES = 0.5
+
+
+NO_MAP = "there is nothing to make a map from, which takes real inputs. Choose a run on a data set with examples"
 
 
 class Embed(Task):
-    """Embeddings: a picture of feature space."""
+    """Embeddings: a picture of feature space. It goes out as the scene; the result says what is in it."""
 
     kind = "embedding"
 
     def __init__(self, run: str, network: str, how: str, dimensions: int, seed: int = 0):
         if network not in ("teacher", "student") or how not in ("pca", "umap") or dimensions not in (2, 3):
             raise CakeError("An embedding shows teacher or student, by pca or umap, in 2 or 3 dimensions.")
-        runs.read(run)
+        experiment = runs.read(run).get("experiment", {})
+        if "data" in experiment:
+            need_examples(DataConfig.from_dict(experiment["data"]), NO_MAP)
         self.spec = (run, network, how, dimensions, seed)
-        self._result: dict[str, Any] | None = None
+        self._embedding: Embedding | None = None
         self._updates = self._loop()
 
     def __next__(self) -> Update:
@@ -276,16 +411,32 @@ class Embed(Task):
 
     def _loop(self) -> Iterator[Update]:
         run, network, how, dimensions, seed = self.spec
-        yield Update("data", 0.1, "Reading the run")
+        yield Update("data", 0.02, "Reading the run")
         restored = Distillation.restore(run)
-        yield Update("evaluation", 0.3, "Placing the points" if how == "pca" else "Starting UMAP; this takes seconds")
         chosen = restored.oracle.network if network == "teacher" else restored.student
-        found = embed(chosen, restored.dataset, restored.samples, how=how, dimensions=dimensions, seed=seed)
-        self._result = {**found.to_dict(), "classes": restored.dataset.info.classes}
+        placing = Placing(
+            chosen, restored.dataset, restored.samples, restored.history, how=how, dimensions=dimensions, seed=seed
+        )
+        for share, note in placing:
+            yield Update("evaluation", 0.1 + 0.9 * share, note)
+        self._embedding = placing.result
         yield Update("evaluation", 1.0, "Done")
 
+    def close(self) -> None:
+        self._updates.close()
+
+    def scene(self) -> bytes | None:
+        return self._embedding.encode() if self._embedding else None
+
     def finish(self) -> dict[str, Any]:
-        return self._result
+        found = self._embedding
+        return {
+            "real": found.real,
+            "synthetic": found.ended - found.real,
+            "tracked": len(found.tracked) if found.moments else 0,
+            "moments": found.moments,
+            "explained": found.explained,
+        }
 
 
 class Compare(Task):
@@ -383,9 +534,23 @@ class CompareNetworks(Task):
 
 def _titles(grid: Grid) -> dict[str, str]:
     """What the teachers and students of a grid are called."""
-    return {name: MODELS[name].title if name in MODELS else teachers.card(name).short_title for name in grid.names}
+    return {
+        name: models.MODELS[name].title if name in models.MODELS else teachers.card(name).network_title
+        for name in grid.names
+    }
 
 
 TASKS: dict[str, type[Task]] = {
-    task.kind: task for task in (Distill, TrainTeacher, InspectTeacher, TrainStudents, Embed, Compare, CompareNetworks)
+    task.kind: task
+    for task in (
+        Distill,
+        TrainTeacher,
+        ImportTeacher,
+        InspectTeacher,
+        CountParameters,
+        TrainStudents,
+        Embed,
+        Compare,
+        CompareNetworks,
+    )
 }

@@ -9,33 +9,37 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from . import data, evaluation, models, runs
-from .data import DataConfig, Dataset
+from . import data, evaluation, models, onnx_network, runs, weights
+from .data import DataConfig, Dataset, own
 from .errors import CakeError
 from .evaluation import Rate
 from .training import TrainConfig, TrainStep, train
 
 __all__ = [
+    "BESIDE",
     "SHIPPED_FOLDER",
     "Teacher",
     "TeacherCard",
     "TeacherTraining",
     "card",
+    "imported_for",
     "inspect",
     "load",
+    "network_of",
     "read",
     "recipe",
     "shipped",
     "shipped_for",
 ]
 
+BESIDE = "teacher"  # in the folder of a data set that has no examples: the name of the teacher it came with
 SHIPPED_FOLDER = Path(__file__).parents[1] / "assets" / "teachers"
 
 FEW = 5000  # images to learn from, of a set of one's own: so few are learned in a fraction of MNIST's updates
@@ -82,16 +86,21 @@ class TeacherCard:
     """What is known about a trained teacher; stored as JSON beside its weights.
 
     Attributes:
-        name: "<data>/<model>" for shipped ones, "run:<id>" for those trained here.
+        name: "<data>/<model>" for shipped ones and those trained here, "run:<id>" for those that were imported.
         data: the settings of the data set it was trained on.
-        model: its architecture.
+        model: its architecture; "onnx" for a network that came as ONNX.
         seed: seed of its weights and of the order of examples.
-        recipe: how it was trained.
+        recipe: how it was trained; empty for imported ones.
         parameters: number of trainable values.
-        accuracy: on the test part of its data, with n and interval.
-        trained_with: version of torch.
+        accuracy: on the test part of its data, with n and interval; None where no test data are here.
+        trained_with: version of torch; empty for imported ones.
         sha256: hash of the weights' file, checked at load.
         data_sha256: checksum of the data it was trained and tested on.
+        origin: "trained", or "imported" from a file of somebody's own.
+        file: what an imported file was called.
+        format: of the weights' file, "safetensors" or "onnx".
+        normalisation: what an imported network wants of its inputs, as `imports.Normalisation.to_dict` gives it.
+        rescaling: "scale" and "shift" that turn the data's normalised inputs into those; None where they are the same.
     """
 
     name: str
@@ -100,20 +109,25 @@ class TeacherCard:
     seed: int
     recipe: dict[str, Any]
     parameters: int
-    accuracy: Rate
+    accuracy: Rate | None
     trained_with: str
     sha256: str = ""
     data_sha256: str = ""
+    origin: Literal["trained", "imported"] = "trained"
+    file: str = ""
+    format: Literal["safetensors", "onnx"] = "safetensors"
+    normalisation: dict[str, Any] | None = None
+    rescaling: dict[str, list[float]] | None = None
 
     @property
     def title(self) -> str:
         """For people: "LeNet-5 on MNIST"."""
-        return f"{models.MODELS[self.model].title} on {data.info(self.data['name']).title}"
+        return f"{self.network_title} on {data.info(self.data['name']).title}"
 
     @property
-    def short_title(self) -> str:
-        """For people who know the data: "LeNet-5"."""
-        return models.MODELS[self.model].title
+    def network_title(self) -> str:
+        """Its architecture, for people."""
+        return models.MODELS[self.model].title if self.model in models.MODELS else "ONNX network"
 
     @property
     def data_config(self) -> DataConfig:
@@ -129,33 +143,45 @@ class TeacherCard:
         """
         try:
             values = json.loads(path.read_text())
-            return cls(**{**values, "accuracy": Rate(**values["accuracy"])})
+            accuracy = None if values["accuracy"] is None else Rate(**values["accuracy"])
+            return cls(**{**values, "accuracy": accuracy})
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise CakeError(f"{path.name} is not a teacher's card ({error}). Train the teacher again.") from None
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained network and its card."""
+    """A trained network and its card.
+
+    Attributes:
+        card: what is known about it.
+        network: maps the data's normalised inputs to logits.
+        file: where an imported one's weights lie, which are kept as they came.
+    """
 
     card: TeacherCard
     network: nn.Module
+    file: Path | None = None
 
     def save(self, folder: Path, stem: str) -> TeacherCard:
-        """Writes <stem>.safetensors and, last, <stem>.json; returns the card with the file's hash.
+        """Writes the weights and, last, <stem>.json; returns the card with the weights' hash.
 
         Tensors whose values are all float16 numbers are stored as such: nothing is lost, and they take half the room.
+        What was imported is kept as it came.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        weights = folder / f"{stem}.safetensors"
-        save_file({k: _smallest(v.cpu().contiguous()) for k, v in self.network.state_dict().items()}, weights)
-        card = replace(self.card, sha256=_sha256(weights))
+        path = folder / f"{stem}.{self.card.format}"
+        if self.file is not None:
+            runs.copy(self.file, path)
+        else:
+            save_file({k: _smallest(v.cpu().contiguous()) for k, v in self.network.state_dict().items()}, path)
+        card = replace(self.card, sha256=_sha256(path))
         runs.write_json(folder / f"{stem}.json", asdict(card))
         return card
 
 
 def load(name: str) -> Teacher:
-    """A shipped teacher by its name, or one trained here by "run:<id>".
+    """A shipped teacher by its name, or one trained or imported here by "run:<id>".
 
     Raises:
         CakeError: there is no such teacher, or its file was changed or cut short.
@@ -173,19 +199,42 @@ def read(stem: Path, name: str) -> Teacher:
     Raises:
         CakeError: a file was changed or cut short, or is not there.
     """
-    weights, card = stem.with_suffix(".safetensors"), TeacherCard.read(stem.with_suffix(".json"))
-    if not weights.is_file() or _sha256(weights) != card.sha256:
+    card = TeacherCard.read(stem.with_suffix(".json"))
+    path = stem.with_suffix(f".{card.format}")
+    if not path.is_file() or _sha256(path) != card.sha256:
         raise CakeError(
-            f"The weights of teacher '{name}' are missing or damaged: {weights.name} does not match its card. "
-            "Get the file again, or train the teacher again."
+            f"The weights of teacher '{name}' are missing or damaged: {path.name} does not match its card. "
+            f"Get the file again, or {'import' if card.origin == 'imported' else 'train'} the teacher again."
         )
     info = data.info(card.data["name"])
+    if card.origin == "imported":
+        return Teacher(card, network_of(card, path), path)
     network = models.build(card.model, info.shape, len(info.classes))
     try:
-        network.load_state_dict(load_file(weights))
+        network.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError) as error:
         raise CakeError(f"The weights of teacher '{name}' do not fit {card.model}: {error}") from None
     return Teacher(card, network.eval())
+
+
+def network_of(card: TeacherCard, path: Path) -> nn.Module:
+    """The network of an imported teacher, from the data's normalised inputs to logits.
+
+    Args:
+        card: which format, architecture and normalisation.
+        path: its weights' file.
+
+    Raises:
+        CakeError: the file is damaged, or it does not fit.
+    """
+    info = data.info(card.data["name"])
+    if card.format == "onnx":
+        network = onnx_network.convert(path, info.shape, card.file)
+    else:
+        network = weights.read(path, card.model, info.shape, len(info.classes), card.file)
+    if card.rescaling:
+        network = weights.Renormalised(network, *(torch.tensor(card.rescaling[k]) for k in ("scale", "shift")))
+    return network.eval()
 
 
 def card(name: str) -> TeacherCard:
@@ -204,6 +253,16 @@ def _stem(name: str) -> Path:
     if name in shipped():
         return SHIPPED_FOLDER / name
     raise CakeError(f"There is no teacher '{name}'. Shipped are: {', '.join(shipped())}.")
+
+
+def imported_for(config: DataConfig) -> str | None:
+    """The name of the teacher that was imported together with a data set without examples, if it was."""
+    if not own.is_own(config.name):
+        return None
+    try:
+        return (own.folder() / config.name / BESIDE).read_text().strip()
+    except OSError:
+        return None
 
 
 FIRST = "lenet5"  # quick, and what the CAKE paper uses for small images; goes before others of the same data
@@ -282,6 +341,8 @@ class TeacherTraining(Iterator[TrainStep]):
 def inspect(name: str, device: torch.device, most: int = 12) -> dict[str, Any]:
     """A teacher's card, its confusion matrix, and examples: its worst mistakes (or, for points, its surface).
 
+    Without test data there are neither a confusion matrix (None) nor mistakes.
+
     Args:
         name: of the teacher.
         device: where to compute.
@@ -291,14 +352,20 @@ def inspect(name: str, device: torch.device, most: int = 12) -> dict[str, Any]:
         CakeError: there is no such teacher, or its data are not here and can't be downloaded.
     """
     teacher = load(name)
+    info = data.info(teacher.card.data["name"])
+    network = teacher.network.to(device)
+    seen = {"card": asdict(teacher.card), "title": teacher.card.network_title, "classes": info.classes}
+    if info.kind == "images" and teacher.card.accuracy is None:
+        return {**seen, "confusion": None, "mistakes": [], "other_data": False}
     dataset = data.load(teacher.card.data_config).to(device)
-    network, info = teacher.network.to(device), dataset.info
-    logits = evaluation.predict(network, dataset.test_x, dataset.inputs)
-    confidence, answer = logits.softmax(dim=1).max(dim=1)
-    classes = len(info.classes)
-    confusion = torch.zeros(classes, classes, dtype=torch.int64)
-    confusion.index_put_((dataset.test_y.cpu(), answer.cpu()), torch.ones((), dtype=torch.int64), accumulate=True)
-    seen = {"card": asdict(teacher.card), "classes": info.classes, "confusion": confusion.tolist()}
+    confusion = None
+    if len(dataset.test_x):
+        logits = evaluation.predict(network, dataset.test_x, dataset.inputs)
+        confidence, answer = logits.softmax(dim=1).max(dim=1)
+        counts = torch.zeros(len(info.classes), len(info.classes), dtype=torch.int64)
+        counts.index_put_((dataset.test_y.cpu(), answer.cpu()), torch.ones((), dtype=torch.int64), accumulate=True)
+        confusion = counts.tolist()
+    seen["confusion"] = confusion
     seen["other_data"] = bool(teacher.card.data_sha256) and teacher.card.data_sha256 != dataset.checksum
     if info.kind == "images":
         wrong = (answer != dataset.test_y).nonzero().flatten()

@@ -97,8 +97,10 @@ def train(
     *,
     seed: int = 0,
     inputs: Callable[[Tensor], Tensor] = lambda x: x,
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    every: int = 0,
 ) -> Iterator[TrainStep]:
-    """Trains a network in place with cross-entropy; yields every few hundredths of a second and at the end.
+    """Trains a network in place; yields every few hundredths of a second and at the end.
 
     Every epoch goes through the examples in a new random order that depends on the seed alone. The learning rate
     follows one cycle (start at 1/25 of the highest, end at 1e-4 of the start), as in the CAKE paper.
@@ -106,10 +108,12 @@ def train(
     Args:
         network: maps inputs (B, *shape) to logits (B, C); it is on the device of x.
         x: examples (N, *shape), raw where `inputs` normalises them.
-        targets: labels (N,) int64, or probabilities (N, C).
+        targets: labels (N,) int64, or probabilities (N, C), or what else `loss` takes, one row for each example.
         config: how.
         seed: order of the examples and their shifts.
         inputs: turns a batch of x into what the network takes.
+        loss: of a batch's logits (B, C) and its targets, a mean over the batch.
+        every: yields also after every so many updates (0: only when it is time).
 
     Raises:
         CakeError: there are no examples, or the loss is not finite.
@@ -147,15 +151,16 @@ def train(
             if config.shift and batch.dim() == 4:
                 batch = _shifted(batch, config.shift, rng)
             with devices.autocast(device, config.precision):
-                loss = F.cross_entropy(network(batch), targets[index])
+                value = loss(network(batch), targets[index])
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            value.backward()
             optimiser.step()
             schedule.step()
-            running += loss.detach()
+            running += value.detach()
             done, since = done + 1, since + 1
             last = done == config.updates
-            if last or time.perf_counter() - yielded > SECONDS_BETWEEN_STEPS:
+            asked = every and done % every == 0
+            if last or asked or time.perf_counter() - yielded > SECONDS_BETWEEN_STEPS:
                 mean = running.item() / since  # the only wait for the device
                 if mean != mean or mean in (float("inf"), float("-inf")):
                     raise CakeError("The training diverged: the loss is not finite. Lower the learning rate.")

@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Client, Connection
 from typing import Any
@@ -118,6 +119,9 @@ class Worker:
             job.rate, job.due = message["rate"], time.monotonic()
         elif op == "look":
             job.task.look(**message["wishes"])
+            with self.ending_with_errors(job):  # a paused job has to show it without a step
+                if (frame := job.task.again()) is not None:
+                    self.send(b"A", job.name, frame)
         elif op == "stop":
             self.end(job, "stopped")
         elif op == "set":
@@ -142,7 +146,7 @@ class Worker:
     def turn(self, job: Running) -> None:
         """One step of one job, and what there is to see of it."""
         start = time.monotonic()
-        try:
+        with self.ending_with_errors(job):
             if torch.get_num_threads() != job.task.threads:
                 torch.set_num_threads(job.task.threads)
             update = next(job.task, None)
@@ -154,6 +158,19 @@ class Worker:
             job.steps = max(0, job.steps - 1)
             job.priming = job.priming and not job.task.primed(update)
             self.show(job, update, alone)
+        now = time.monotonic()
+        job.used += now - start
+        if job.running:
+            job.clock += now - (job.since or start)
+            job.since = now
+        # Keep the rhythm when a step was late, but do not rush to make up for more than a moment.
+        job.due = max(job.due + 1 / job.rate, now - 0.1) if job.rate else now
+
+    @contextlib.contextmanager
+    def ending_with_errors(self, job: Running) -> Iterator[None]:
+        """Inside the block, an error ends this job, and only this one, with a sentence."""
+        try:
+            yield
         except CakeError as error:
             self.end(job, "failed", str(error))
         except MemoryError:
@@ -164,14 +181,6 @@ class Worker:
                 return
             log.exception("job %s broke", job.name)
             self.end(job, "failed", f"Something broke inside CAKE Lab ({type(error).__name__}: {error}).", bug=True)
-        finally:
-            now = time.monotonic()
-            job.used += now - start
-            if job.running:
-                job.clock += now - (job.since or start)
-                job.since = now
-            # Keep the rhythm when a step was late, but do not rush to make up for more than a moment.
-            job.due = max(job.due + 1 / job.rate, now - 0.1) if job.rate else now
 
     def show(self, job: Running, update: Update, alone: bool) -> None:
         """Sends scene, frame and progress, as often as they are wanted; `alone`: after a step that was asked for."""

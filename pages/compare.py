@@ -74,7 +74,7 @@ with networks_tab:
         name = choose_data("grid:data")
         info = data.info(name)
         fitting = [m.name for m in MODELS.values() if info.kind in m.kinds]
-        known = {c.name: c.short_title for c in shipped().values() if c.data["name"] == name}
+        known = {c.name: c.network_title for c in shipped().values() if c.data["name"] == name}
         known |= {m: f"{MODELS[m].title}, trained first" for m in fitting if f"{name}/{m}" not in known}
         teachers = st.multiselect(
             "Teachers", list(known), list(known)[:1], format_func=known.get, key=f"grid:teachers:{name}"

@@ -1,17 +1,36 @@
-"""Teacher: the shipped ones, what they get wrong, and one's own."""
+"""Teacher: the shipped ones, what they get wrong, those trained here, and those of one's own."""
 
 import streamlit as st
 
 from cake_core import data, models
 from cake_core import teacher as teachers
 from cake_core.config import as_text
-from pages._ui import controls, live, own_data, panels
+from cake_core.jobs import Job
+from pages._ui import controls, live, own_data, own_teacher, panels
+from pages._ui.cached import runner
 from pages._ui.lab import begin, begun
-from pages._ui.page import job_for, open_page, page_path, use_teacher
+from pages._ui.page import PAGES, job_for, know_teacher, open_page, page_path, use_teacher
 
-open_page("Teacher", "A teacher is the classifier that gets copied. Look at those that are shipped, or train one.")
+open_page(
+    "Teacher",
+    "A teacher is the classifier that gets copied. Look at those that are shipped, train one, or bring your own.",
+)
 
-shipped, training = st.tabs(["Shipped teachers", "Train a teacher"])
+IN_FRONT = ":material/arrow_back:"
+
+
+def offer(job: Job, key: str) -> None:
+    """A button that has a page copy the teacher of a finished job."""
+    card, name = job.result["card"], f"run:{job.result['run']}"
+    know_teacher(name, card["data"]["name"], job.result["title"])
+    target = "two_moons" if "surface" in job.result else "images"
+    st.markdown(f"Copy it: it can be chosen as teacher on the page {PAGES[target][0]}.")
+    if st.button("Use this teacher", icon=":material/arrow_forward:", key=key):
+        use_teacher(target, card["data"], name)
+        st.switch_page(page_path(target))
+
+
+shipped, training, bringing = st.tabs(["Shipped teachers", "Train a teacher", "Bring your own"])
 
 with shipped:
     panels.teacher_cards(teachers.shipped())
@@ -60,8 +79,17 @@ with training:
         job = begun("teacher", "Choose data and an architecture, then press **Train**.")
         if job is not None and job.state == "done":
             panels.show_teacher(job, key="teacher:trained")
-            st.markdown("Copy it: choose it as teacher on its page.")
-            target = "two_moons" if "surface" in job.result else "images"
-            if st.button("Use this teacher", icon=":material/arrow_forward:", key="teacher:use"):
-                use_teacher(target, job.result["card"]["data"], f"run:{job.result['run']}")
-                st.switch_page(page_path(target))
+            offer(job, "teacher:use")
+
+with bringing:
+    left, right = st.columns([1, 2], gap="large")
+    with left:
+        if spec := own_teacher.form():
+            begin("teacher:import", "import", spec)
+    with right:
+        job = runner().find(st.session_state.get("teacher:import:job", ""))
+        if job is None:
+            st.info("Choose a file; it is checked before it is used, and nothing in it is run.", icon=IN_FRONT)
+        elif live.wait_for(job):
+            panels.show_teacher(job, key="teacher:imported")
+            offer(job, "teacher:use_imported")

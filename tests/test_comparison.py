@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+import torch
 
-from cake_core.comparison import MethodComparison, StudentComparison, summarise
+from cake_core import evaluation
+from cake_core.comparison import SOURCES, MethodComparison, StudentComparison, spacing, summarise
 from cake_core.errors import CakeError
 from cake_core.pipeline import Distillation, Experiment
 from cake_core.student import StudentConfig
@@ -51,17 +54,150 @@ def test_sums_by_hand():
     assert b == {"m": "b", "seeds": 1, "x_mean": 5.0, "x_std": 0.0, "y_mean": 1.0, "y_std": 0.0}
 
 
-def test_students_learn_side_by_side():
-    run = Distillation(Experiment.from_query({"batches": "2", "samples": "200", "steps": "100"}))
+def made(flat: dict[str, str]) -> Distillation:
+    """A distillation that has come as far as its samples."""
+    run = Distillation(Experiment.from_query(flat))
     while run.samples is None:
         next(run)
-    comparison = StudentComparison(run, StudentConfig(updates=300), seeds=2)
+    return run
+
+
+@pytest.fixture(scope="module")
+def moons() -> Distillation:
+    return made({"batches": "2", "samples": "200", "steps": "100"})
+
+
+@pytest.fixture(scope="module")
+def digits() -> Distillation:
+    return made({"data": "digits", "batches": "2", "samples": "100", "steps": "4"})
+
+
+def test_students_learn_side_by_side(moons):
+    comparison = StudentComparison(moons, StudentConfig(updates=300), seeds=2)
     updates = list(comparison)
-    assert [(r.source, r.seed) for r in comparison.results] == [
-        ("samples", 0), ("noise", 0), ("data", 0), ("samples", 1), ("noise", 1), ("data", 1),
-    ]  # fmt: skip
-    with_data = [r for r in comparison.results if r.source == "data"]
-    assert all(r.agreement.value > 0.98 for r in with_data)
-    assert set(comparison.curve) == {"these samples", "noise only", "the teacher's own data"}
-    assert updates[-1].progress == 1.0
-    assert all(u.progress <= 1 for u in updates)
+    sources = ["samples", "noise", "kd", "labels"]
+    assert [(r.source, r.seed) for r in comparison.results] == [(k, s) for s in (0, 1) for k in sources]
+    assert all(r.agreement.value > 0.98 for r in comparison.results if r.source in ("kd", "labels"))
+    progress = [u.progress for u in updates]
+    assert progress == sorted(progress)
+    assert progress[-1] == 1.0
+    # The curves: every student is looked at after the same updates, from the untrained one to the last.
+    seen = {(p.source, p.seed): [] for p in comparison.looks}
+    for p in comparison.looks:
+        seen[p.source, p.seed].append(p.update)
+    assert len(seen) == 8
+    (looks,) = {tuple(v) for v in seen.values()}
+    assert looks[0] == 0
+    assert looks[-1] == 300
+    assert comparison.epoch == 7  # 400 samples in batches of 64
+    assert all(update % 7 == 0 for update in looks[:-1])  # whole epochs
+
+
+def test_all_students_of_a_seed_begin_with_the_same_weights(digits):
+    comparison = StudentComparison(digits, StudentConfig(model="lenet5-half", updates=10), seeds=2)
+    first, again, other = (comparison.begin(seed) for seed in (0, 0, 1))
+    assert list(first) == list(SOURCES)
+    weights = first["samples"].network.state_dict()
+    for students in (first, again):
+        for student in students.values():
+            for name, value in student.network.state_dict().items():
+                assert torch.equal(value, weights[name])
+    assert not torch.equal(next(other["kd"].network.parameters()), next(first["kd"].network.parameters()))
+    networks = [s.network for students in (first, again) for s in students.values()]
+    assert len({id(n) for n in networks}) == len(networks)
+    # And the curves begin where an untrained student is.
+    next(comparison), next(comparison)
+    while not comparison.looks:
+        next(comparison)
+    begin = [p for p in comparison.looks if p.update == 0]
+    assert len(begin) == 4
+    assert len({(p.accuracy, p.agreement, p.test_loss) for p in begin}) == 1
+    assert all(p.training_loss is None for p in begin)
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [((), ["noise"]), (("samples",), ["samples", "noise"]), (("labels", "kd"), ["noise", "kd", "labels"])],
+)
+def test_the_control_is_always_there(moons, asked, given):
+    comparison = StudentComparison(moons, StudentConfig(updates=5), sources=asked)
+    list(comparison)
+    assert [r.source for r in comparison.results] == given
+    assert [p.source for p in comparison.looks][: len(given)] == given
+
+
+def test_a_comparison_is_the_same_each_time(moons):
+    """What is seen of it depends on the clock; what comes out, and the curves, do not."""
+    config = StudentConfig(updates=40)
+    one, two = (StudentComparison(moons, config) for _ in range(2))
+    list(one), list(two)
+    for a, b in zip(one.looks, two.looks, strict=True):
+        # The mean of losses is added up in parts that the clock makes, so its last digits may differ.
+        assert a.training_loss == pytest.approx(b.training_loss, rel=1e-5)
+        assert replace(a, training_loss=0.0) == replace(b, training_loss=0.0)
+    assert one.results == two.results
+
+
+def test_curves_end_where_the_results_begin(digits):
+    comparison = StudentComparison(digits, StudentConfig(model="mlp", updates=60))
+    list(comparison)
+    for result in comparison.results:
+        last = [p for p in comparison.looks if p.source == result.source][-1]
+        assert (last.accuracy, last.agreement) == (result.accuracy.value, result.agreement.value)
+    losses = [p.training_loss for p in comparison.looks if p.source == "labels"]
+    assert losses[-1] < losses[1]
+    # The mean over the updates since the look before: the same as training it alone.
+    alone = comparison.begin(0)["labels"]
+    steps, weighed = list(alone), 0.0
+    for before, step in pairwise([None, *steps]):
+        weighed += step.loss * (step.update - (before.update if before else 0))
+    points = [p for p in comparison.looks if p.source == "labels"]
+    summed = sum(b.training_loss * (b.update - a.update) for a, b in pairwise(points))
+    assert summed == pytest.approx(weighed, rel=1e-4)
+
+
+def test_confusion_and_differences(digits):
+    comparison = StudentComparison(digits, StudentConfig(model="mlp", updates=60), seeds=2, sources=["samples"])
+    list(comparison)
+    answers = comparison.of_teacher.argmax(dim=1).tolist()
+    for source, matrix in comparison.confusion.items():
+        mine = [r.agreement for r in comparison.results if r.source == source]
+        assert matrix.sum() == 2 * 500
+        assert matrix.sum(dim=1).tolist() == [2 * answers.count(k) for k in range(10)]  # rows are the teacher's
+        assert matrix.trace() / 1000 == pytest.approx(sum(r.value for r in mine) / 2)
+    seen = comparison.differences["noise"]["images"]
+    assert len(seen) == 12
+    assert all(m["teacher"] != m["student"] for m in seen)
+    least = [min(m["teacher_confidence"], m["student_confidence"]) for m in seen]
+    assert least == sorted(least, reverse=True)
+    # The image is the one it says it is.
+    x = digits.dataset.inputs(torch.tensor(seen[0]["pixels"], dtype=torch.uint8)[None])
+    for who, network in (("teacher", digits.oracle.network), ("student", comparison.first["noise"])):
+        confidence, answer = network(x).softmax(dim=1).max(dim=1)
+        assert digits.dataset.info.classes[answer] == seen[0][who]
+        assert confidence.item() == pytest.approx(seen[0][f"{who}_confidence"], abs=1e-4)
+
+
+def test_differences_over_the_plane(moons):
+    comparison = StudentComparison(moons, StudentConfig(updates=30), sources=[])
+    list(comparison)
+    seen, (result,) = comparison.differences["noise"], comparison.results
+    same = [a == b for rows in zip(seen["teacher"], seen["student"], strict=True) for a, b in zip(*rows, strict=True)]
+    assert sum(same) / len(same) == pytest.approx(result.plane_agreement.value)
+    half = evaluation.predict(moons.oracle.network, torch.tensor([[-seen["half_width"], seen["half_width"]]]))
+    assert seen["teacher"][-1][0] == half.argmax().item()  # rows from below, columns from the left
+
+
+def test_what_students_cannot_do_is_a_sentence(moons):
+    with pytest.raises(CakeError, match="Students can't learn from soup"):
+        StudentComparison(moons, StudentConfig(), sources=["soup"])
+
+
+@pytest.mark.parametrize(
+    ("updates", "epoch", "every"),
+    [(2000, 63, 63), (4000, 10, 100), (100, 1000, 5), (1500, 63, 63), (10, 2, 1), (5, 1, 1), (1, 500, 1)],
+)
+def test_spacing_of_looks(updates, epoch, every):
+    """Whole epochs where there are enough of them; twenty to forty looks, if there are so many updates."""
+    assert spacing(updates, epoch) == every
+    assert updates < 20 or 15 <= updates / every <= 41

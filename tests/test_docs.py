@@ -21,7 +21,7 @@ from cake_core.data import DATASETS, DataConfig
 from cake_core.methods import METHODS
 from cake_core.models import MODELS
 from cake_core.pipeline import Experiment
-from cake_core.student import StudentConfig
+from cake_core.student import KDConfig, StudentConfig
 from cake_core.training import TrainConfig
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +35,7 @@ CONFIGS: list[type[Config]] = [
     DataConfig,
     TrainConfig,
     StudentConfig,
+    KDConfig,
     Experiment,
     *(m.Config for m in METHODS.values()),
 ]
@@ -71,7 +72,8 @@ def test_public_things_have_docstrings(name):
 
 
 COMMANDS = (
-    "methods", "datasets", "models", "teachers", "import_data", "train_teacher", "distill", "record", "reproduce",
+    "methods", "datasets", "models", "teachers", "import_data", "train_teacher", "import_teacher", "distill", "record",
+    "reproduce",
 )  # fmt: skip
 
 

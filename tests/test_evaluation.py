@@ -155,3 +155,8 @@ def test_looking_at_a_network_in_training_leaves_it_in_training():
     with evaluation.in_eval_mode(network):
         pass
     assert not network.training
+
+
+def test_confusion_counts_pairs():
+    rows, columns = torch.tensor([0, 0, 2, 1, 0]), torch.tensor([0, 1, 2, 1, 1])
+    assert evaluation.confusion(rows, columns, 3).tolist() == [[1, 2, 0], [0, 1, 0], [0, 0, 1]]

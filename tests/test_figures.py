@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from cake_core import figures
+from cake_core.embedding import Embedding
 from cake_core.methods import METHODS
 
 
 def outcome(accuracy: float) -> dict:
     rate = {"teacher_accuracy": 0.99, "student_accuracy": accuracy}
-    return rate | {f"{k}_interval": [v - 0.02, min(1, v + 0.01)] for k, v in rate.items()}
+    return {"judged_on": "test"} | rate | {f"{k}_interval": [v - 0.02, min(1, v + 0.01)] for k, v in rate.items()}
 
 
 def test_copies():
@@ -20,6 +22,15 @@ def test_copies():
     assert list(bars.error_x.array) == pytest.approx([1, 1, 1])
     assert list(bars.error_x.arrayminus) == pytest.approx([2, 2, 2])
     assert len(figures.copies(outcome(0.9), None).data[0].x) == 2
+
+
+def test_copies_without_test_data_shows_agreement():
+    values = {"judged_on": "fresh", "teacher_accuracy": None, "student_accuracy": None}
+    with_agreement = [values | {"agreement": a, "agreement_interval": [a - 0.1, a + 0.1]} for a in (0.8, 0.3)]
+    figure = figures.copies(*with_agreement)
+    assert list(figure.data[0].y) == ["Student", "Student of noise only"]
+    assert list(figure.data[0].x) == pytest.approx([80, 30])
+    assert "fresh samples" in figure.layout.xaxis.title.text
 
 
 def test_methods():
@@ -57,26 +68,42 @@ def test_surface():
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
-@pytest.mark.parametrize("colour", ["class", "source", "confidence", "batch"])
+@pytest.mark.parametrize("colour", ["class", "source", "confidence", "batch", "step"])
 def test_embedding(dimensions, colour):
-    points = {
-        "position": [[0.0] * dimensions, [1.0] * dimensions, [2.0] * dimensions],
-        "source": ["real", "real", "synthetic"],
-        "label": [0, 1, 1],
-        "confidence": [0.5, 0.6, 0.7],
-        "batch": [-1, -1, 2],
-        "classes": ["a", "b"],
-    }
-    figure = figures.embedding(points, colour)
-    assert sum(len(t.x) for t in figure.data) == 3
+    n = 5  # two real inputs, two samples, and the first of these at an earlier moment
+    found = Embedding(
+        position=np.arange(n * dimensions, dtype="f4").reshape(n, dimensions),
+        index=np.array([3, 8, 0, 7, 0]),
+        label=np.array([0, 1, 1, 0, 0]),
+        answer=np.array([0, 0, 1, 0, 0]),
+        confidence=np.array([0.5, 0.6, 0.7, 0.8, 0.55]),
+        distance=np.ones(n),
+        batch=np.array([-1, -1, 0, 2, 0]),
+        step=np.array([-1, -1, 9, 9, 0]),
+        shown=np.zeros((n, 2)),
+        tracked=np.array([2]),
+        real=2,
+        moments=(0, 9),
+        classes=("a", "b"),
+        how="pca",
+        explained=0.9,
+    )
+    figure = figures.embedding(found, colour)
+    places = {name: (t.x[i], t.y[i]) for t in figure.data for i, name in enumerate(t.customdata)}
+    assert places == {name: tuple(found.position[row][:2]) for row, name in enumerate(("r3", "r8", "s0", "s7"))}
     texts = [text for t in figure.data for text in t.hovertext]
-    assert "synthetic b, confidence 0.70, mini-batch 3" in texts
+    assert "synthetic b, confidence 0.70, mini-batch 1" in texts
+    assert "real b, confidence 0.60" in texts
 
 
 def test_students():
-    rows = [{"source": "samples", "accuracy_mean": 0.9, "accuracy_std": 0.02, "seeds": 2}]
-    figure = figures.students(rows, {"value": 0.97, "low": 0.95, "high": 0.98}, {"samples": "Samples"})
-    assert figure.data[0].x[0] == pytest.approx(90)
+    several = {"source": "samples", "accuracy_mean": 0.9, "accuracy_std": 0.02, "seeds": 2}
+    single = {**several, "source": "noise", "accuracy_std": 0.0, "seeds": 1, "accuracy_interval": [0.85, 0.94]}
+    figure = figures.students([several, single], {"value": 0.97}, {"samples": "Samples", "noise": "Noise"})
+    bars = figure.data[0]
+    assert list(bars.x) == pytest.approx([90, 90])
+    assert list(bars.error_x.array) == pytest.approx([2, 4])  # a standard deviation; the interval of a single seed
+    assert list(bars.error_x.arrayminus) == pytest.approx([2, 5])
     assert figure.layout.shapes[0].x0 == pytest.approx(97)
 
 
@@ -101,3 +128,45 @@ def test_a_grid_has_the_teacher_its_students_and_their_controls():
     # As text, too: that is how a CSV file holds them.
     same = figures.grid([{k: str(v) for k, v in r.items()} for r in rows], {"a": "A", "b": "B", "x": "X", "y": "Y"})
     assert list(same.data[1].y) == [90, 70]
+
+
+def look(source: str, seed: int, update: int, value: float, training_loss: float | None = 0.5) -> dict:
+    same = dict.fromkeys(("test_loss", "accuracy", "agreement"), value)
+    return {"source": source, "seed": seed, "update": update, "training_loss": training_loss, **same}
+
+
+def test_curves_while_the_second_seed_trains():
+    looks = [look("samples", 0, u, 0.1 + u / 100, None if u == 0 else 0.4) for u in (0, 20, 40)]
+    looks += [look("samples", 1, 0, 0.2, None), look("samples", 1, 20, 0.5)]
+    own_loss, _, accuracy, _ = figures.curves(looks, 2, 10, 40, {"samples": "Samples"})
+    thin, now = accuracy.data
+    assert list(thin.x) == [0, 2, 4]  # in epochs
+    assert list(now.x) == [0, 2]
+    assert list(now.y) == [0.2, 0.5]
+    assert thin.line.width < now.line.width
+    assert list(accuracy.layout.xaxis.range) == [0, 4]  # the whole training, from its first look on
+    assert list(own_loss.data[-1].x) == [2]  # nothing has been learned at 0, so there is no loss
+    assert accuracy.layout.xaxis.title.text == "epochs of 10 updates"
+    assert "Samples 50 %" in accuracy.layout.meta
+
+
+def test_curves_of_all_seeds_are_a_mean_with_its_spread():
+    looks = [look("noise", s, u, v) for s, values in enumerate(([0.2, 0.4], [0.4, 0.8])) for u, v in enumerate(values)]
+    band, mean = figures.curves(looks, 2, 1, 1, {"noise": "Noise"})[2].data
+    assert list(mean.y) == pytest.approx([0.3, 0.6])
+    spread = [0.02**0.5, 0.08**0.5]  # standard deviation with n - 1
+    assert list(band.y) == pytest.approx([0.3 + spread[0], 0.6 + spread[1], 0.6 - spread[1], 0.3 - spread[0]])
+    assert band.fill == "toself"
+
+
+def test_curves_of_nothing():
+    assert [len(f.data) for f in figures.curves([], 2, 10, 40, {})] == [0, 0, 0, 0]
+
+
+def test_difference():
+    seen = {"half_width": 2.0, "teacher": [[0, 0], [1, 1]], "student": [[0, 1], [1, 1]]}
+    first, second, differ = figures.difference(seen, ["a", "b"]).data
+    assert [list(r) for r in differ.z] == [[None, 1], [None, None]]
+    assert [list(r) for r in first.z] == [[1, 1], [None, None]]
+    assert [list(r) for r in second.z] == [[None, None], [1, 1]]
+    assert list(differ.x) == [-2, 2]

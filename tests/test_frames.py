@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cake_core import evaluation
+from cake_core import evaluation, film
 from cake_core.frames import IMAGES_SHOWN, REACH, DistillationView, decode, encode, record
 from cake_core.pipeline import Distillation, Experiment
 
@@ -88,9 +88,11 @@ def test_arrows_are_sent_while_somebody_looks():
     np.testing.assert_allclose(arrows, -second.snapshot.gradient.flatten(0, 1).numpy())
 
 
+DIGITS = {"data": "digits", "batches": "4", "samples": "100", "steps": "2", "student.updates": "20"}
+
+
 def test_images():
-    flat = {"data": "digits", "batches": "4", "samples": "100", "steps": "2", "student.updates": "20"}
-    run, view, frames = watched(**flat)
+    run, view, frames = watched(**DIGITS)
     scene, _ = decode(view.scene())
     assert (scene["kind"], scene["shape"]) == ("images", [1, 8, 8])
     update, (header, arrays) = next((u, f) for u, f in frames if u.snapshot is not None and u.snapshot.step == 1)
@@ -98,10 +100,108 @@ def test_images():
     # The same number from each of the four mini-batches in flight.
     s = update.snapshot
     shown = torch.cat([s.x[m, :16] for m in range(4)])
-    np.testing.assert_array_equal(arrays["images"], run.dataset.pixels(shown).numpy())
+    assert arrays["ids"].tolist() == [100 * m + j for m in range(4) for j in range(16)]
     probabilities = torch.cat([s.logits[m, :16] for m in range(4)]).softmax(dim=1)
-    np.testing.assert_array_equal(arrays["predicted"], probabilities.argmax(dim=1).numpy())
+    np.testing.assert_allclose(arrays["probabilities"] / 65535, probabilities.numpy(), atol=1e-5)
+    np.testing.assert_array_equal(arrays["labels"], torch.cat([s.labels[m, :16] for m in range(4)]).numpy())
     assert set(header["values"]) >= {"hit_rate", "confidence", "near_boundary", "forward_calls"}
+    # Both views: as pixels to within the steps of each image's own range, stretched from end to end.
+    low, high = arrays["range"].T.astype(float)
+    seen = film.pixels(arrays["images"], arrays["range"], "pixels").astype(float)
+    steps = np.ceil((high - low) / 2).reshape(-1, 1, 1, 1) + 1
+    assert (abs(seen - run.dataset.pixels(shown).numpy()) <= steps).all()
+    stretched = film.pixels(arrays["images"], arrays["range"], "stretched")
+    assert (stretched.min(axis=(1, 2, 3)) == 0).all()
+    assert (stretched.max(axis=(1, 2, 3)) == 255).all()
+    pixels = shown * run.dataset.std + run.dataset.mean
+    np.testing.assert_allclose(low, pixels.flatten(1).min(dim=1).values.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(high, pixels.flatten(1).max(dim=1).values.numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("sample", [7, 395])  # one on the sheet, and one that is not, with its partners
+def test_details_of_one_image(sample):
+    run = Distillation(Experiment.from_query(DIGITS))
+    view = DistillationView(run)
+    view.sample = sample
+    m, j = divmod(sample, 100)
+    for update in run:
+        s = update.snapshot
+        if s is None:
+            continue
+        header, arrays = decode(view.frame(update, 0))
+        at = arrays["ids"].tolist()
+        first = j // 10 * 10
+        group = [100 * m + first + k for k in range(10)]
+        assert header["sheet"] == IMAGES_SHOWN
+        assert set(at[IMAGES_SHOWN:]) == set(group) - set(at[:IMAGES_SHOWN])  # nothing else travels
+        assert sorted(arrays["labels"][[at.index(i) for i in group]]) == list(range(10))
+        k = at.index(sample)
+        expected = evaluation.boundary_distance(run.oracle.network, s.x[m, j : j + 1]).item()
+        assert arrays["distance"][k] == pytest.approx(expected, rel=1e-4)
+        if s.logits is None:  # before the first step: asked for the eye
+            network = run.oracle.network
+            np.testing.assert_allclose(
+                arrays["probabilities"][k] / 65535, network(s.x[m, j : j + 1]).softmax(dim=1)[0].numpy(), atol=1e-4
+            )
+            assert "gradient" not in arrays
+            continue
+        np.testing.assert_allclose(arrays["probabilities"][k] / 65535, s.logits[m, j].softmax(dim=0), atol=1e-5)
+        g = arrays["gradient_of"].tolist().index(sample)
+        gradient = s.gradient[m, j]
+        peak = arrays["gradient_peak"][g]
+        assert peak == pytest.approx(gradient.abs().max().item())
+        assert arrays["gradient_norm"][g] == pytest.approx(gradient.norm().item(), rel=1e-5)
+        np.testing.assert_allclose(arrays["gradient"][g] * peak / 127, gradient.numpy(), atol=peak / 253)
+        assert len(arrays["gradient"]) == (len(at) if s.step == s.total else 1)  # after the last step, all
+
+
+def test_looking_costs_the_method_nothing():
+    """What is computed for the eye is not counted, and nothing is computed when nobody looks."""
+    calls = []
+    for sample in (None, 3):
+        run = Distillation(Experiment.from_query({**DIGITS, "method": "brownian"}))
+        view = DistillationView(run)
+        view.sample = sample
+        update = next(u for u in run if u.snapshot is not None)
+        _, arrays = decode(view.frame(update, 0))
+        assert ("probabilities" in arrays) is (sample is not None)
+        assert "gradient" not in arrays  # it moves without one
+        calls.append((run.oracle.forward_calls, run.oracle.gradient_calls))
+    assert calls[0] == calls[1] == (0, 0)
+
+
+def test_the_latest_frame_again_with_other_details():
+    run = Distillation(Experiment.from_query(DIGITS))
+    view = DistillationView(run)
+    assert view.again() is None
+    update = next(u for u in run if u.snapshot is not None and u.snapshot.step == 1)
+    first, before = decode(view.frame(update, 0))
+    view.sample = 399 + 400  # in flight are 400: counted on from the first
+    second, after = decode(view.again())
+    assert second == first
+    for name in ("images", "ids", "probabilities", "range"):
+        np.testing.assert_array_equal(after[name][:IMAGES_SHOWN], before[name])
+    np.testing.assert_array_equal(after["distance"][:IMAGES_SHOWN], before["distance"])
+    assert after["gradient_of"].tolist() == [399]
+    assert set(after["ids"][IMAGES_SHOWN:]) == set(range(390, 400))
+
+
+def test_colour_images_and_those_that_ran_off():
+    from cake_core.frames import _stretched
+
+    pixels = torch.randn(5, 3, 4, 6)
+    images, ends = _stretched(pixels)
+    low, high = ends.T[..., None, None, None]
+    np.testing.assert_allclose(low + (high - low) * images / 255, pixels.numpy(), atol=float((high - low).max()) / 500)
+    images, ends = _stretched(torch.tensor([[[[float("nan"), float("inf")]]], [[[0.5, 0.5]]]]))
+    assert np.isfinite(ends).all()
+    assert images[1].tolist() == [[[0, 0]]]  # one shade: its lowest value, 0.5
+    assert ends[1].tolist() == [0.5, 0.5]
+
+
+def test_numbers_that_json_has_not_got_become_nothing():
+    header, _ = decode(encode({"losses": {"a": float("nan"), "b": 1.0}, "list": [float("inf"), 2]}))
+    assert header == {"losses": {"a": None, "b": 1.0}, "list": [None, 2]}
 
 
 def test_points_far_outside_are_clamped_and_nan_does_not_break_the_view():

@@ -85,6 +85,26 @@ def test_from_the_beginning_to_the_result(runner):
     assert late.frames[-1]["progress"] == 1
 
 
+def test_a_paused_job_shows_another_sample_without_a_step(runner):
+    job = runner.submit("distill", spec(data="digits", samples="200", **LONG))
+    viewer = Viewer(job)
+    until(lambda: viewer.step == 0 and viewer.frames)
+    job.step()
+    until(lambda: viewer.step == 1)
+    seen, kept = viewer.frames[-1], len(job.ring.all())
+    job.look(sample=13)
+    until(lambda: viewer.frames[-1] is not seen)
+    again = viewer.frames[-1]
+    assert (again["t"], again["step"], again["version"]) == (seen["t"], 1, seen["version"])
+    assert job.state == "paused"
+    assert len(job.ring.all()) == kept  # a frame once more is not kept twice
+    # It still holds after a reset.
+    job.reset()
+    until(lambda: viewer.frames[-1]["t"] > seen["t"])
+    _, arrays = decode(job.ring.all()[-1])
+    assert set(range(10, 20)) <= set(arrays["ids"].tolist())
+
+
 def test_pause_step_edit_and_stop(runner):
     job = runner.submit("distill", spec(**LONG))
     viewer = Viewer(job)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cake_core.losses import classification, contrast, total_variation
+from cake_core.losses import classification, contrast, distillation, total_variation
 from cake_core.schedules import step_sizes
 
 SHAPES = [(1, 1, 2, 2), (3, 4, 2, 2), (2, 5, 10, 10), (2, 3, 4, 10)]  # (M, B, G, C)
@@ -97,3 +97,56 @@ def test_step_sizes_by_hand():
     assert step_sizes(0.1, 0, range(3), 3) == pytest.approx([0.1] * 3)
     assert step_sizes(0.1, 2, [5], 10) == pytest.approx([0.01])
     assert step_sizes(1.0, 2, [0, 5], 10, "cosine") == pytest.approx([1.0, 0.1])
+
+
+def three_examples():
+    student = torch.tensor([[0.5, -1.0, 2.0], [3.0, 0.0, -2.0], [0.1, 0.2, 0.3]], dtype=torch.float64)
+    teacher = torch.tensor([[1.0, 0.0, 4.0], [2.0, 1.0, 0.0], [-1.0, 5.0, 0.0]], dtype=torch.float64)
+    return student.requires_grad_(), teacher, torch.tensor([2, 0, 1])
+
+
+@pytest.mark.parametrize(("t", "a"), [(1.0, 0.5), (4.0, 0.9), (20.0, 1.0), (2.5, 0.0)])
+def test_distillation_against_a_loop_over_examples_and_classes(t, a):
+    student, teacher, y = three_examples()
+
+    def softmax(z, t):
+        e = [math.exp(v / t) for v in z]
+        return [v / sum(e) for v in e]
+
+    total = 0.0
+    for z_s, z_t, label in zip(student.tolist(), teacher.tolist(), y.tolist(), strict=True):
+        p, q = softmax(z_t, t), softmax(z_s, t)
+        kl = sum(p_c * (math.log(p_c) - math.log(q_c)) for p_c, q_c in zip(p, q, strict=True))
+        total += (1 - a) * -math.log(softmax(z_s, 1)[label]) + a * t**2 * kl
+    assert distillation(student, teacher, y, t, a).item() == pytest.approx(total / 3)
+
+
+def test_distillation_by_hand():
+    """At t = 2 the teacher's (0, 2 ln 3) give (1/4, 3/4), the student's zeros (1/2, 1/2): the soft part is
+    1/4 ln(1/2) + 3/4 ln(3/2), four times; the label costs ln 2."""
+    teacher, student = torch.tensor([[0.0, 2 * math.log(3)]]), torch.zeros(1, 2)
+    kl = math.log(0.5) / 4 + 3 * math.log(1.5) / 4
+    expected = 0.3 * math.log(2) + 0.7 * 4 * kl
+    assert distillation(student, teacher, torch.tensor([0]), 2.0, 0.7).item() == pytest.approx(expected)
+
+
+def test_distillation_becomes_matching_of_logits():
+    """For t to infinity and logits of mean zero the gradient is (z_S - z_T) / (N C), whatever t is."""
+    student, teacher, y = three_examples()
+    centred = (student - student.mean(dim=1, keepdim=True)).detach().requires_grad_()
+    teacher = teacher - teacher.mean(dim=1, keepdim=True)
+    (grad,) = torch.autograd.grad(distillation(centred, teacher, y, 1e4, 1.0), centred)
+    torch.testing.assert_close(grad, ((centred - teacher) / 9).detach(), atol=1e-4, rtol=0)
+
+
+def test_distillation_has_the_gradient_of_the_cross_entropy():
+    """KL and cross-entropy to the teacher's softened answers differ by a constant."""
+    student, teacher, y = three_examples()
+    t = 3.0
+    (ours,) = torch.autograd.grad(distillation(student, teacher, y, t, 1.0), student)
+    soft = F.cross_entropy(student / t, (teacher / t).softmax(dim=1))
+    (theirs,) = torch.autograd.grad(t**2 * soft, student)
+    torch.testing.assert_close(ours, theirs)
+    # A copy of the teacher has nothing left to learn from it.
+    (none,) = torch.autograd.grad(distillation(copy := teacher.clone().requires_grad_(), teacher, y, t, 1.0), copy)
+    torch.testing.assert_close(none, torch.zeros_like(none))

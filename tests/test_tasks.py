@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+from safetensors.torch import load_file
 
-from cake_core import runs, tasks
+from cake_core import data, evaluation, models, runs, tasks
+from cake_core.comparison import SOURCES
+from cake_core.embedding import Embedding
 from cake_core.errors import CakeError
 from cake_core.frames import decode
+from cake_core.history import History
 from cake_core.pipeline import Experiment
 from cake_core.tasks import TASKS
 
@@ -68,19 +72,63 @@ def test_inspect():
 
 def test_students(finished):
     result, frames = drive("students", run=finished, student={"model": "mlp", "updates": 40}, seeds=2)
-    assert [(r["source"], r["seeds"]) for r in result["summary"]] == [("samples", 2), ("noise", 2), ("data", 2)]
+    kinds = ["samples", "noise", "kd", "labels"]
+    assert [(r["source"], r["seeds"]) for r in result["summary"]] == [(k, 2) for k in kinds]
     assert result["teacher_accuracy"]["n"] == 500
-    assert any(len(f["losses"]) == 3 for f in frames)
+    assert len(frames[-1]["figure"]) == 4
+    # Mean and its band for each kind.
+    assert [t.get("name") for t in frames[-1]["figure"][2]["data"] if t.get("name")] == [SOURCES[k] for k in kinds]
+    stored = runs.read(result["run"])
+    assert stored["rows"] == result["rows"]
+    assert {(p["source"], p["seed"]) for p in stored["curves"]} == {(k, s) for k in kinds for s in (0, 1)}
+
+
+def test_a_students_weights_can_be_loaded(finished):
+    """What is downloaded is the student of the first seed, and answers as the confusion matrix says."""
+    spec = {"student": {"model": "mlp", "updates": 40}, "seeds": 1, "sources": ["labels"]}
+    result, _ = drive("students", run=finished, **spec, kd={"temperature": 2.0, "weight": 0.5})
+    assert result["kd"] == {"temperature": 2.0, "weight": 0.5}
+    low, high = result["summary"][0]["accuracy_interval"]  # one seed: n and interval instead of a spread
+    assert low < result["summary"][0]["accuracy_mean"] < high
+    digits = data.load(data.DataConfig(name="digits"))
+    for row in result["rows"]:
+        network = models.build("mlp", (1, 8, 8), 10).eval()
+        network.load_state_dict(load_file(runs.find(result["run"]) / f"{row['source']}.safetensors"))
+        logits = evaluation.predict(network, digits.test_x, digits.inputs)
+        assert evaluation.accuracy(logits, digits.test_y).value == pytest.approx(row["accuracy"])
+
+
+def test_parameters_are_counted_without_making_the_networks():
+    result, _ = drive("parameters", data_name="digits")
+    fitting = [m.name for m in models.MODELS.values() if "images" in m.kinds]
+    assert list(result["parameters"]) == fitting
+    for name in ("lenet5-half", "resnet4", "vit3"):
+        assert result["parameters"][name] == models.parameter_count(models.build(name, (1, 8, 8), 10))
+    assert list(drive("parameters", data_name="moons")[0]["parameters"]) == ["mlp"]
 
 
 def test_embedding(finished):
-    result, _ = drive("embedding", run=finished, network="student", how="pca", dimensions=3)
-    assert len(result["position"]) == len(result["label"]) == 500 + 400
-    assert len(result["position"][0]) == 3
+    spec = {"run": finished, "network": "student", "how": "pca", "dimensions": 3}
+    result, _ = drive("embedding", **spec)
+    assert 0 < result.pop("explained") <= 1
+    assert result == {"real": 500, "synthetic": 400, "tracked": 200, "moments": [0, 1, 2, 3, 4, 5]}
+    task = TASKS["embedding"](**spec)
+    assert task.scene() is None
+    notes = [update.note for update in task]
+    assert notes[0] == "Reading the run"
+    assert notes[1] == "Features of 1,900 inputs"
+    found = Embedding.decode(task.scene())
+    assert found.position.shape == (500 + 400 + 5 * 200, 3)
     with pytest.raises(CakeError, match="teacher or student"):
         TASKS["embedding"](run=finished, network="neighbour", how="pca", dimensions=2)
     with pytest.raises(CakeError, match="There is no such run"):
         TASKS["embedding"](run="nope", network="student", how="pca", dimensions=2)
+
+
+def test_embedding_of_a_run_without_history(finished):
+    History.path(runs.find(finished)).unlink()
+    result, _ = drive("embedding", run=finished, network="teacher", how="pca", dimensions=2)
+    assert (result["synthetic"], result["tracked"], result["moments"]) == (400, 0, [])
 
 
 def test_compare():

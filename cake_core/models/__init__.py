@@ -37,6 +37,11 @@ class ModelInfo:
     help: str
     make: Callable[[Shape, int], nn.Module]
 
+    @property
+    def for_a_gpu(self) -> bool:
+        """Whether training it on a CPU takes too long to wait for."""
+        return self.help.endswith(GPU)
+
 
 GPU = "Meant for a GPU."
 

@@ -13,7 +13,7 @@ from cake_core.methods import METHODS
 from cake_core.teacher import shipped
 
 from . import own_data
-from .page import Screen
+from .page import Screen, known_teachers
 
 __all__ = ["configure", "experiment_controls", "presets", "sliders"]
 
@@ -164,12 +164,14 @@ class Bound:
         self._select(key, label, titles, value, help)
 
     def teacher(self, name: str) -> None:
-        """Shipped teachers of these data, those trained here, and architectures to train one of."""
-        titles = {"": "Shipped, or trained for these data"}
+        """Shipped teachers of these data, this session's own, and architectures to train one of."""
+        examples = data.info(name).has_examples
+        titles = {"": "Shipped, or trained for these data" if examples else "The one that was imported with it"}
         titles |= {c.name: f"Shipped: {c.name}" for c in shipped().values() if c.data["name"] == name}
-        titles |= {m.name: f"New: {m.title}" for m in self.models}
+        titles |= {n: f"Yours: {t['title']}" for n, t in known_teachers().items() if t["data"] == name}
+        titles |= {m.name: f"New: {m.title}" for m in self.models if examples}
         now = self.screen.experiment.teacher
-        titles.setdefault(now, "Trained on the page Teacher")
+        titles.setdefault(now, "From the page Teacher")
         self._select("teacher", "Teacher", titles, now, self.screen.experiment.param("teacher").help)
 
     def _select(self, key: str, label: str, titles: Mapping[str, str], value: str, help: str | None) -> None:

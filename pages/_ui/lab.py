@@ -49,6 +49,9 @@ def begin(page: str, kind: str, spec: Mapping[str, Any]) -> None:
     Raises:
         CakeError: this session holds too many jobs.
     """
+    before = runner().find(st.session_state.get(f"{page}:job", ""))
+    if before is not None:
+        runner().forget(before)  # the page shows it no more, and it would take time from the new one
     job = runner().submit(kind, dict(spec), owner=st.session_state.owner, play=True)
     st.session_state[f"{page}:job"] = job.name
 

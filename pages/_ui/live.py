@@ -15,7 +15,7 @@ from cake_core.jobs import ACTIVE, Job, Message
 from . import routes
 from .live_view import live_view
 
-__all__ = ["NUMBERS", "replay", "wait_for", "watch"]
+__all__ = ["NUMBERS", "prefix", "replay", "wait_for", "watch"]
 
 SECONDS_BETWEEN_FEEDS = 0.25  # where the server has no socket
 
@@ -112,17 +112,18 @@ def wait_for(job: Job) -> bool:
 def replay(name: str, *, key: str) -> None:
     """Shows a stored run in a loop. Needs the server's routes; without them nothing moves, and nothing breaks."""
     if routes.are_mounted():
-        data = {"recording": f"{_prefix()}live/recordings/{name}", "curves": False, "numbers": [], **_addresses()}
+        data = {"recording": f"{prefix()}live/recordings/{name}", "curves": False, "numbers": [], **_addresses()}
         live_view(data, key=key, served=True)
 
 
 def _addresses() -> dict[str, str]:
     if not routes.are_mounted():
         return {}
-    return {"socket": f"{_prefix()}live/", "plotly": f"{_prefix()}live/{plotly.__version__}/plotly.min.js"}
+    return {"socket": f"{prefix()}live/", "plotly": f"{prefix()}live/{plotly.__version__}/plotly.min.js"}
 
 
-def _prefix() -> str:
+def prefix() -> str:
+    """What the addresses of the server's own endpoints begin with."""
     path = st.get_option("server.baseUrlPath").strip("/")
     return f"/{path}/" if path else "/"
 

@@ -12,13 +12,26 @@ import streamlit as st
 
 from cake_core import data
 from cake_core.config import as_text
+from cake_core.data import own
 from cake_core.errors import CakeError
 from cake_core.jobs import ACTIVE, Job
 from cake_core.pipeline import Experiment
 
 from .cached import runner
 
-__all__ = ["PAGES", "Screen", "finished_runs", "job_for", "link", "open_page", "page_path", "remember", "use_teacher"]
+__all__ = [
+    "PAGES",
+    "Screen",
+    "finished_runs",
+    "job_for",
+    "know_teacher",
+    "known_teachers",
+    "link",
+    "open_page",
+    "page_path",
+    "remember",
+    "use_teacher",
+]
 
 # Name -> title and icon, in the order of the navigation.
 PAGES = {
@@ -199,6 +212,18 @@ class Screen:
         if changed and job.state in ACTIVE:
             job.set(**changed)
         theirs.update(changed)
+
+
+def know_teacher(name: str, dataset: str, title: str) -> None:
+    """Notes a teacher of this session's own, so that pages offer it for its data set."""
+    known_teachers()[name] = {"data": dataset, "title": title}
+    if own.is_own(dataset):
+        st.session_state.setdefault("own_data", {})[dataset] = True
+
+
+def known_teachers() -> dict[str, dict[str, str]]:
+    """The teachers that this session has trained or imported, oldest first, by name: their data set and title."""
+    return st.session_state.setdefault("teachers", {})
 
 
 def use_teacher(screen: str, data_config: Mapping[str, Any], teacher: str) -> None:

@@ -10,18 +10,21 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from cake_core import figures, models
+from cake_core import figures, models, runs
+from cake_core.comparison import SOURCES
+from cake_core.imports import PRESETS
 from cake_core.jobs import Job
 from cake_core.methods import METHODS
 from cake_core.teacher import TeacherCard
 
 __all__ = [
+    "architecture",
     "show_comparison",
-    "show_embedding",
     "show_figure_one",
     "show_figure_three",
     "show_grid",
     "show_outcome",
+    "show_sizes",
     "show_students",
     "show_teacher",
     "teacher_cards",
@@ -39,11 +42,17 @@ def show_outcome(job: Job, *, key: str) -> None:
     if job.state != "done" or not job.result:
         return
     outcome, control = job.result["outcome"], job.result["control"]
-    plane = outcome["plane_agreement"] is not None
+    plane, real = outcome["plane_agreement"] is not None, outcome["judged_on"] == "test"
     st.subheader("How well does it copy?", anchor=False)
     with st.grid(5 if plane else 3, min_column_width=180):
-        _rate("Student's accuracy", outcome, "student_accuracy", "On real test data that it has never seen.")
-        _rate("Agrees with teacher", outcome, "agreement", "Share of the real test data on which both agree.")
+        if real:
+            _rate("Student's accuracy", outcome, "student_accuracy", "On real test data that it has never seen.")
+            _rate("Agrees with teacher", outcome, "agreement", "Share of the real test data on which both agree.")
+        else:
+            help = "Accuracies are measured on real examples, and this data set has none here."
+            st.metric("Student's accuracy", "unknown", "no test data here", **_quiet(help))
+            help = "Share of fresh synthetic samples, which the student did not learn from, on which both agree."
+            _rate("Agrees with teacher", outcome, "agreement", help)
         _rate("Near the boundary", outcome, "near_boundary", "Share of samples within 0.1, to first order.")
         if plane:
             _rate("Agreement over plane", outcome, "plane_agreement", "Share of the plane in view.")
@@ -52,13 +61,20 @@ def show_outcome(job: Job, *, key: str) -> None:
             st.metric("Boundary covered", cover, "no sampling error", **_quiet(help))
     left, right = st.columns([3, 2], gap="large")
     left.plotly_chart(figures.copies(outcome, control), key=f"{key}:bars", config=STILL)
+    judged = (
+        f"**{outcome['n_test']:,} real test examples**"
+        if real
+        else f"**{outcome['n_judged']:,} fresh synthetic samples** of the same kind, made with another seed, for there "
+        "are no test data here; on real inputs it may agree less"
+    )
     right.markdown(
-        f"Judged on **{outcome['n_test']:,} real test examples**; whiskers are 95 % intervals. "
+        f"Judged on {judged}; whiskers are 95 % intervals. "
         f"It took {outcome['samples']:,} synthetic samples, {outcome['forward_calls']:,} answers of the teacher "
         f"and {outcome['gradient_calls']:,} gradients."
     )
     if control is not None:
-        gain = 100 * (outcome["student_accuracy"] - control["student_accuracy"])
+        value = "student_accuracy" if real else "agreement"
+        gain = 100 * (outcome[value] - control[value])
         right.markdown(
             "**The control** is a student of as many samples of pure noise, labelled by the same teacher. "
             f"Moving the samples is worth **{gain:+.1f} points** against it. One run is one seed: the page Compare "
@@ -143,14 +159,20 @@ def show_teacher(job: Job, *, key: str) -> None:
     if job.state != "done" or not job.result:
         return
     seen, classes = job.result, job.result["classes"]
-    a = seen["card"]["accuracy"]
-    st.markdown(
-        f"**{models.MODELS[seen['card']['model']].title}**, {seen['card']['parameters']:,} parameters: "
-        f"**{100 * a['value']:.1f} %** of {a['n']:,} test examples right "
-        f"(95 % interval {100 * a['low']:.1f} to {100 * a['high']:.1f} %)."
-    )
+    card, a = seen["card"], seen["card"]["accuracy"]
+    head = f"**{seen['title']}**, {card['parameters']:,} parameters: "
+    if a is None:
+        st.markdown(head + "**no test data here**, so its accuracy is not known.")
+    else:
+        st.markdown(
+            f"{head}**{100 * a['value']:.1f} %** of {a['n']:,} test examples right "
+            f"(95 % interval {100 * a['low']:.1f} to {100 * a['high']:.1f} %)."
+        )
+    if card["origin"] == "imported":
+        _show_import(seen)
     left, right = st.columns(2, gap="large")
-    left.plotly_chart(figures.confusion(seen["confusion"], classes), key=f"{key}:confusion", config=STILL)
+    if seen["confusion"] is not None:
+        left.plotly_chart(figures.confusion(seen["confusion"], classes), key=f"{key}:confusion", config=STILL)
     with right:
         if "surface" in seen:
             st.plotly_chart(figures.surface(seen["surface"], classes), key=f"{key}:surface", config=STILL)
@@ -164,6 +186,39 @@ def show_teacher(job: Job, *, key: str) -> None:
                         st.caption(text)
 
 
+def _show_import(seen: Mapping[str, Any]) -> None:
+    """Where an imported teacher comes from, what makes one doubt it, and what it says about one example."""
+    card = seen["card"]
+    wanted = card["normalisation"]
+    how = PRESETS[wanted["preset"]][0]
+    if wanted["preset"] == "custom":
+        mean, std = (", ".join(f"{v:g}" for v in wanted[k]) for k in ("mean", "std"))
+        how = f"Mean {mean}, deviation {std}"
+    st.caption(
+        f"Imported from `{card['file']}` ({'ONNX' if card['format'] == 'onnx' else card['format']}), SHA-256 "
+        f"`{card['sha256'][:12]}…`. Normalisation of its inputs: {how[0].lower() + how[1:]}."
+    )
+    if seen["doubt"]:
+        st.warning(seen["doubt"], icon=":material/help:")
+    if not (tried := seen["tried"]):
+        return
+    (top, share), *others = tried["answers"]
+    picture = isinstance(tried["raw"][0], list)
+    if picture:
+        what = "your picture" + (f" ({tried['changed']} pixels)" if tried["changed"] else "")
+    else:
+        what = "the point " + ", ".join(f"{v:g}" for v in tried["raw"])
+    also = ", ".join(f"{name} ({100 * p:.1f} %)" for name, p in others[:2] if p >= 0.0005)
+    left, right = st.columns([1, 5], vertical_alignment="center")
+    if picture:
+        left.image(_enlarged(tried["raw"]), alt=f"the picture, as the teacher gets it; it says {top}", width=96)
+    (right if picture else st).markdown(
+        f"It takes {what} for **{top}** ({100 * share:.1f} %)"
+        + (f", else {also}." if also else ".")
+        + " If that is wrong, look at the normalisation and the order of the classes."
+    )
+
+
 def _enlarged(pixels: list[Any]) -> np.ndarray:
     """A small image (C, H, W), each pixel a block, so that it is not blurred when it is shown larger."""
     image = np.array(pixels, np.uint8).transpose(1, 2, 0)
@@ -172,49 +227,133 @@ def _enlarged(pixels: list[Any]) -> np.ndarray:
     return image[..., 0] if image.shape[2] == 1 else image
 
 
-# -- Student, Embeddings, Compare --------------------------------------------------------------------------------------
+# -- Student, Compare --------------------------------------------------------------------------------------
 
-SOURCES = {"samples": "These samples", "noise": "Noise only (control)", "data": "The teacher's own data"}
+
+def architecture(name: str, parameters: int | None) -> str:
+    """An architecture in a list: its title, its size where it is known, and whether it is for a GPU."""
+    info = models.MODELS[name]
+    return info.title + (f", {parameters:,}" if parameters else "") + (" (for a GPU)" if info.for_a_gpu else "")
+
+
+def show_sizes(parameters: int, teacher: TeacherCard) -> None:
+    """The student's parameters beside the teacher's."""
+    ratio = parameters / teacher.parameters
+    share = f"{100 * ratio:.1f} %" if ratio < 10 else f"{ratio:.0f} times as many"
+    st.markdown(
+        f"The student has **{parameters:,}** parameters, its teacher ({teacher.title}) {teacher.parameters:,}: "
+        f"**{share}**."
+    )
 
 
 def show_students(job: Job, *, key: str) -> None:
-    """Students of samples, of noise and of data, and their teacher."""
+    """Students by what they learned from, their teacher, and where the two differ."""
     if job.state != "done" or not job.result:
         return
-    summary, teacher = job.result["summary"], job.result["teacher_accuracy"]
+    result = job.result
+    _students_in_numbers(result, key)
+    sources = list(result["confusion"])
+    st.subheader("Where do student and teacher differ?", anchor=False)
+    source = st.segmented_control(
+        "The student that learned from",
+        sources,
+        default=sources[0],
+        required=True,
+        format_func=SOURCES.get,
+        key=f"{key}:source:{len(sources)}",
+    )
+    left, right = st.columns(2, gap="large")
+    with left:
+        matrix = result["confusion"][source]
+        same, n = sum(row[k] for k, row in enumerate(matrix)), sum(map(sum, matrix))
+        figure = figures.confusion(matrix, result["classes"], "the teacher's answer", "the student's answer")
+        st.plotly_chart(figure, key=f"{key}:confusion:{source}", config=STILL)
+        seeds = result["summary"][0]["seeds"]
+        st.caption(
+            f"The diagonal, where both say the same, holds {same:,} of {n:,} answers: **{100 * same / n:.1f} %**, the "
+            f"agreement" + (f" over {seeds} seeds." if seeds > 1 else ".")
+        )
+    with right:
+        _student_differences(result, source, key)
+    _student_downloads(result, source, key)
+
+
+def _students_in_numbers(result: Mapping[str, Any], key: str) -> None:
+    summary, teacher = result["summary"], result["teacher_accuracy"]
+    st.subheader("How well did they learn?", anchor=False)
     st.plotly_chart(figures.students(summary, teacher, SOURCES), key=f"{key}:bars", config=STILL)
+    single, plane = summary[0]["seeds"] == 1, summary[0]["plane_agreement_mean"] is not None
     st.dataframe(
         [
             {
                 "learned from": SOURCES[r["source"]],
                 "accuracy, %": _spread(r, "accuracy"),
                 "agreement with teacher, %": _spread(r, "agreement"),
-                "calibration error": f"{r['calibration_error_mean']:.3f}",
-                "seeds": r["seeds"],
+                **({"agreement over the plane, %": _spread(r, "plane_agreement")} if plane else {}),
+                "calibration error": _spread(r, "calibration_error", percent=False),
             }
             for r in summary
         ],
         hide_index=True,
     )
+    many = (
+        "In brackets: the 95 % interval."
+        if single
+        else f"± is one standard deviation over {summary[0]['seeds']} seeds."
+    )
     st.caption(
-        f"On {job.result['rows'][0]['n_test']:,} real test examples. The teacher gets {100 * teacher['value']:.1f} % "
-        f"({100 * teacher['low']:.1f} to {100 * teacher['high']:.1f} %). ± is one standard deviation over seeds."
+        f"On all {teacher['n']:,} real test examples, which no student has seen. {many} The teacher gets "
+        f"{100 * teacher['value']:.1f} % ({100 * teacher['low']:.1f} to {100 * teacher['high']:.1f} %). Calibration "
+        "error is how far confidence and accuracy lie apart; 0 is best."
     )
 
 
-def show_embedding(job: Job, colour: str, *, key: str) -> None:
-    """A picture of feature space."""
-    points = job.result
-    if job.state != "done" or not points:
-        return
-    st.plotly_chart(figures.embedding(points, colour), key=f"{key}:{colour}")
-    real = points["source"].count("real")
-    kept = f" The axes keep {100 * points['explained']:.0f} % of the variance." if points["explained"] else ""
-    st.caption(
-        f"{real:,} real test inputs (open circles) and {len(points['source']) - real:,} synthetic samples (filled "
-        f"diamonds), at most 1,000 of each.{kept} Real inputs are coloured by their true class, samples by the "
-        "network's answer."
-    )
+def _student_differences(result: Mapping[str, Any], source: str, key: str) -> None:
+    seen, seed = result["differences"][source], result["rows"][0]["seed"]
+    if "images" not in seen:
+        st.plotly_chart(figures.difference(seen, result["classes"]), key=f"{key}:plane:{source}", config=STILL)
+        mine = next(r for r in result["rows"] if r["source"] == source)
+        st.caption(
+            f"The plane in view: they agree on {100 * mine['plane_agreement']:.1f} % of it (student of seed {seed})."
+        )
+    elif not seen["images"]:
+        st.success(f"The student of seed {seed} and the teacher agree on every test image.")
+    else:
+        st.markdown(f"Real test images that they read differently, the surest first (student of seed {seed})")
+        with st.grid(4, min_column_width=112):
+            for m in seen["images"]:
+                text = (
+                    f"Teacher: {m['teacher']} ({100 * m['teacher_confidence']:.0f} %), student: {m['student']} "
+                    f"({100 * m['student_confidence']:.0f} %), true: {m['label']}"
+                )
+                with st.container():
+                    st.image(_enlarged(m["pixels"]), alt=text, width="stretch")
+                    st.caption(text.replace(", ", "  \n"))
+
+
+def _student_downloads(result: Mapping[str, Any], source: str, key: str) -> None:
+    folder, model, seed = runs.find(result["run"]), result["student"]["model"], result["rows"][0]["seed"]
+    with st.container(horizontal=True):
+        st.download_button(
+            "This student's weights",
+            (folder / f"{source}.safetensors").read_bytes,
+            f"{model}-{source}-seed{seed}.safetensors",
+            "application/octet-stream",
+            icon=":material/download:",
+            key=f"{key}:weights:{source}",
+            help=f"As safetensors, of seed {seed}.",
+            on_click="ignore",
+        )
+        for name, label in (("rows", "All students as CSV"), ("curves", "The curves as CSV")):
+            st.download_button(
+                label,
+                lambda name=name: _csv(runs.read(result["run"])[name]),
+                f"{model}-{name}.csv",
+                "text/csv",
+                icon=":material/download:",
+                key=f"{key}:{name}",
+                on_click="ignore",
+            )
 
 
 def show_comparison(job: Job, *, key: str) -> None:
@@ -316,15 +455,31 @@ def show_figure_three() -> None:
         )
 
 
-def _spread(row: Mapping[str, Any], name: str) -> str:
-    """ "91.2 ± 1.3" in percent; without a spread where there is a single seed."""
-    mean, deviation = row[f"{name}_mean"], row[f"{name}_std"]
+def _spread(row: Mapping[str, Any], name: str, percent: bool = True) -> str:
+    """ "91.2 ± 1.3" in percent; of a single seed the interval, where it is known: "91.2 (88.4 to 93.3)"."""
+    mean, deviation, interval = (row.get(f"{name}_{k}") for k in ("mean", "std", "interval"))
     if mean is None:
         return ""
-    return f"{100 * mean:.1f}" + (f" ± {100 * deviation:.1f}" if row["seeds"] > 1 else "")
+
+    def text(value: float) -> str:
+        return f"{100 * value:.1f}" if percent else f"{value:.3f}"
+
+    if row["seeds"] > 1:
+        return f"{text(mean)} ± {text(deviation)}"
+    return text(mean) + (f" ({text(interval[0])} to {text(interval[1])})" if interval else "")
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:
-    plain = [{k: v for k, v in row.items() if not isinstance(v, list | dict)} for row in rows]
+    """Plain values; an interval becomes two columns."""
+    plain = []
+    for row in rows:
+        line: dict[str, Any] = {}
+        for name, value in row.items():
+            if name.endswith("_interval"):
+                stem = name.removesuffix("_interval")
+                line |= dict(zip((f"{stem}_low", f"{stem}_high"), value or (None, None), strict=True))
+            elif not isinstance(value, list | dict):
+                line[name] = value
+        plain.append(line)
     lines = [",".join(plain[0])] + [",".join("" if v is None else str(v) for v in row.values()) for row in plain]
     return "\n".join(lines) + "\n"

@@ -1,25 +1,30 @@
-"""The server's own endpoints: the socket of the live view, and the two scripts it needs."""
+"""The server's own endpoints: the live socket, films of its frames, pictures of feature space, and their scripts."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 import os
+import re
 from collections import deque
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 import plotly
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from cake_core import film
+from cake_core.errors import CakeError
 from cake_core.jobs import Job, Message
 
 from .cached import runner
+from .embedding_view import embedding_view
 from .live_view import SCRIPT, VERSION
 
 __all__ = ["are_mounted", "routes"]
@@ -33,6 +38,7 @@ LONGEST_COMMAND = 4096  # characters
 UNKNOWN_JOB = 4404
 
 _mounted = False
+_filming = asyncio.Semaphore(1)  # one film at a time: it takes a second or two, and runs compute beside it
 
 
 def routes() -> list[BaseRoute]:
@@ -42,8 +48,11 @@ def routes() -> list[BaseRoute]:
     return [
         WebSocketRoute("/live/{job}", live),
         Route(f"/live/{VERSION}/live_view.js", lambda request: FileResponse(SCRIPT, headers=FOREVER)),
+        Route(f"/{embedding_view.address}", lambda request: FileResponse(embedding_view.script, headers=FOREVER)),
         Route(f"/live/{plotly.__version__}/plotly.min.js", lambda request: FileResponse(PLOTLY, headers=FOREVER)),
         Route("/live/recordings/{name}", recording),
+        Route("/live/{job}/frames.{kind}", frames),
+        Route("/live/scenes/{job}", scene),
     ]
 
 
@@ -56,6 +65,42 @@ async def recording(request: Request) -> Response:
     """A stored run."""
     path = RECORDINGS / f"{Path(request.path_params['name']).stem}.bin"
     return FileResponse(path) if path.is_file() else PlainTextResponse("no such recording", status_code=404)
+
+
+async def frames(request: Request) -> Response:
+    """A film of what a job has shown: `?look=pixels|stretched`, and `sample=` for only one, by its place in flight."""
+    if not _may_connect(request):
+        return PlainTextResponse("Only CAKE Lab's own pages may ask for this.", 403)
+    job = await asyncio.to_thread(lambda: runner().find(request.path_params["job"]))
+    if job is None:
+        return PlainTextResponse("This run has ended and is no longer kept.", 404)
+    kind, look, sample = request.path_params["kind"], request.query_params.get("look", "pixels"), None
+    if "sample" in request.query_params:
+        text = request.query_params["sample"]
+        if not re.fullmatch("[0-9]{1,9}", text):
+            return PlainTextResponse("'sample' must be a whole number from 0.", 400)
+        sample = int(text)
+    job.touch()
+    try:
+        async with _filming:
+            made = await asyncio.to_thread(film.film, job.scene, job.ring.all(), kind, sample=sample, look=look)
+    except CakeError as error:
+        return PlainTextResponse(str(error), 400)
+    name = f"samples.{kind}" if sample is None else f"sample-{sample + 1}.{kind}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return Response(made, media_type=film.KINDS[kind], headers=headers)
+
+
+def scene(request: Request) -> Response:
+    """What a job says once (a picture of feature space), by itself. Who knows the job's name may see it."""
+    job = runner().find(request.path_params["job"])
+    if job is None or job.scene is None:
+        return PlainTextResponse("no such picture", status_code=404)
+    job.touch()
+    content, headers = job.scene, {"Cache-Control": "private, max-age=3600"}
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        content, headers["Content-Encoding"] = gzip.compress(content, 1), "gzip"
+    return Response(content, headers=headers, media_type="application/octet-stream")
 
 
 async def live(socket: WebSocket) -> None:
@@ -78,6 +123,8 @@ async def live(socket: WebSocket) -> None:
     finally:
         sending.cancel()
         job.unsubscribe(client.receive)
+        if not job.subscribers:
+            job.look()  # nobody wants details any more
 
 
 class Client:
@@ -156,17 +203,22 @@ def steer(job: Job, command: dict[str, Any]) -> bool:
         job.set(**{str(k): v for k, v in command["settings"].items()})
     elif op == "rate" and isinstance(command.get("rate"), int | float) and 0 <= command["rate"] <= 10_000:
         job.pace(command["rate"])
-    elif op == "look":
-        job.look(arrows=bool(command.get("arrows")))
+    elif op == "look" and _is_place(command.get("sample")):
+        job.look(arrows=bool(command.get("arrows")), sample=command.get("sample"))
     else:
         return False
     return True
 
 
-def _may_connect(socket: WebSocket) -> bool:
-    """Only our own pages, and those of hosts in CAKE_ALLOWED_ORIGINS, may open the socket from a browser."""
-    origin = socket.headers.get("origin")
+def _is_place(sample: Any) -> bool:
+    """Whether that can say which sample somebody looks at."""
+    return sample is None or (type(sample) is int and 0 <= sample < 2**31)
+
+
+def _may_connect(caller: HTTPConnection) -> bool:
+    """Only our own pages, and those of hosts in CAKE_ALLOWED_ORIGINS, may watch a job from a browser."""
+    origin = caller.headers.get("origin")
     if origin is None:
         return True  # not a browser: it could send any origin it likes
     allowed = os.environ.get("CAKE_ALLOWED_ORIGINS", "").split(",")
-    return urlparse(origin).netloc == socket.headers.get("host") or origin in allowed
+    return urlparse(origin).netloc == caller.headers.get("host") or origin in allowed

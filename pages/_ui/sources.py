@@ -30,12 +30,20 @@ def choose_run(key: str) -> tuple[str, Experiment] | None:
         key: prefix of the widgets' keys.
 
     Returns:
-        The run's name and experiment, or None as long as there is none.
+        The run's name and experiment, or None as long as there is none, or it has nothing to compare with.
     """
     known = finished_runs()
     if known:
         names = list(known)[::-1]
         run = st.selectbox("Samples", names, format_func=lambda r: title_of(known[r]), key=f"{key}:run")
+        info = data.info(known[run].data.name)
+        if not info.has_examples:
+            st.info(
+                f"{info.title} has no real examples here, and this page compares with real ones. Choose samples of "
+                "another data set, or make some on **Two moons** or **Images**.",
+                icon=":material/lightbulb:",
+            )
+            return None
         return run, known[run]
     screen = Screen("samples", Experiment.from_query({"data": "digits"}))
     st.info(

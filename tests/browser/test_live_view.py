@@ -8,7 +8,9 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 
+import av
 import pytest
+from PIL import Image
 
 from .harness import PROBE, Server
 
@@ -223,16 +225,140 @@ def test_trails_arrows_and_data_can_be_shown(server, live):
     assert live.page.evaluate(f"({drawn})(cakeLive.view.teacher.trail)")
 
 
+IMAGES = "images?batches=4&samples=100&steps=2000"
+
+# What the details show: text of the bars, number of the distance, and the pictures, as they are on the screen.
+SHOWN = """() => {
+  const text = (name) => document.querySelector(`.cake-live ${name}`).innerText;
+  const picture = (name) => document.querySelector(`.cake-live ${name}`).toDataURL();
+  return {
+    words: text(".words"), far: text(".one section:nth-of-type(2) .hint"), slope: text(".pair .hint"),
+    bars: text(".bars"), chances: picture(".chances"), distance: picture(".distance"), large: picture(".large"),
+    gradient: picture(".gradient"), partners: picture(".partners canvas"), strip: picture(".strip"),
+  };
+}"""
+
+
 def test_images_change_and_one_can_be_chosen(server, live):
-    live.open(f"{server.url}/images?batches=4&samples=100&steps=2000")
+    live.open(f"{server.url}/{IMAGES}")
     live.click("play")
     live.until(lambda: live.step > 10)
     first = live.page.evaluate("document.querySelector('canvas.sheet').toDataURL()")
     live.until(lambda: live.page.evaluate("document.querySelector('canvas.sheet').toDataURL()") != first)
     live.page.click("canvas.sheet", position={"x": 230, "y": 230})
-    live.until(lambda: live.probe("view.sheet.selected") > 0)
+    live.until(lambda: live.probe("view.sample") > 0)
     words = live.page.inner_text(".cake-live .words")
     assert re.fullmatch(r"Told to become \d\. The teacher sees \d \(\d+ %\)\.", words)
+
+
+def test_details_of_a_sample_change_while_it_runs_and_follow_the_choice_when_it_rests(server, live):
+    live.open(f"{server.url}/{IMAGES}")
+    live.click("play")
+    live.until(lambda: live.step > 5)
+    live.page.click("canvas.sheet", position={"x": 130, "y": 30})
+    sample = live.probe("view.sample")
+    live.until(lambda: live.page.evaluate("cakeLive.view.history.frames.at(-1).gradient_of?.[0]") == sample)
+    live.until(lambda: "Norm" in live.page.inner_text(".cake-live .pair .hint"))
+    before = live.page.evaluate(SHOWN)
+    step = live.step
+    live.until(lambda: live.step > step + 10)
+    live.page.wait_for_timeout(300)
+    after = live.page.evaluate(SHOWN)
+    for what in ("far", "slope", "chances", "distance", "large", "gradient", "partners", "strip"):
+        assert before[what] != after[what], what
+    assert len(after["bars"].split("%")) == 11
+    assert live.page.locator(".cake-live .partners button:visible").count() == 9
+    # At rest: a partner's details come at once, and nothing moves for it.
+    live.click("play")
+    live.until(lambda: live.state == "paused")
+    live.page.wait_for_timeout(400)
+    step, rest = live.step, live.page.evaluate(SHOWN)
+    live.page.click(".cake-live .partners button >> nth=3")
+    chosen = live.probe("view.sample")
+    assert chosen != sample
+    assert chosen // 10 == sample // 10  # of the same group
+    live.until(lambda: live.page.evaluate("cakeLive.view.history.frames.at(-1).gradient_of?.[0]") == chosen, 5)
+    live.page.wait_for_timeout(300)
+    now = live.page.evaluate(SHOWN)
+    assert all(now[what] != rest[what] for what in ("words", "far", "slope", "large", "gradient"))
+    assert live.step == step
+    # What is shown is what the frame says.
+    far = live.page.evaluate(
+        "(s) => { const { frame } = cakeLive.view.detail; return frame.distance[frame.ids.indexOf(s)]; }", chosen
+    )
+    assert float(now["far"].split()[0].rstrip(",")) == pytest.approx(far, rel=0.01)
+    assert live.probe("mounts") == 1
+
+
+def test_both_views_of_pixels_also_in_the_past(server, live):
+    live.open(f"{server.url}/{IMAGES}")
+    live.click("play")
+    live.until(lambda: live.step > 10)
+    live.click("play")
+    live.until(lambda: live.state == "paused")
+    darkest = (
+        "(() => { const c = document.querySelector('canvas.large').cake; const v = [...c.pixels].map((p) => p & 255);"
+        " return [Math.min(...v), Math.max(...v)]; })()"
+    )
+    for position in ("1000", "300"):
+        live.page.evaluate(
+            f"(() => {{ const t = document.querySelector('.cake-live .time'); t.value = {position}; t.oninput(); }})()"
+        )
+        seen = {}
+        for look in ("pixels", "stretched"):
+            live.page.check(f".cake-live input[value={look}]")
+            live.page.wait_for_timeout(300)
+            seen[look] = live.page.evaluate("document.querySelector('canvas.sheet').toDataURL()")
+        assert seen["pixels"] != seen["stretched"]
+        assert live.page.evaluate(darkest) == [0, 255]  # from its own lowest to its own highest
+    assert "stretched from its own lowest" in live.page.inner_text(".cake-live .all .hint")
+
+
+def test_keys_choose_and_close(server, live):
+    live.open(f"{server.url}/{IMAGES}")
+    live.page.click("canvas.sheet", position={"x": 30, "y": 30})
+    assert live.probe("view.sample") == 0
+    live.page.keyboard.press("ArrowRight")
+    assert live.probe("view.sample") == 1
+    live.page.keyboard.press("ArrowDown")
+    assert live.probe("view.sample") == 9
+    live.page.keyboard.press("ArrowUp")
+    live.page.keyboard.press("ArrowLeft")
+    live.page.keyboard.press("ArrowLeft")  # there is none to the left
+    assert live.probe("view.sample") == 0
+    assert live.step == 0  # in the sheet, the right arrow is no step
+    live.page.keyboard.press("Escape")
+    live.page.wait_for_timeout(100)
+    assert not live.page.is_visible(".cake-live .one")
+    assert live.probe("view.sample") is None
+    live.page.keyboard.press("Space")
+    live.until(lambda: live.state == "running" and live.step > 3)
+    frame = "cakeLive.view.history.frames.at(-1)"
+    live.until(lambda: live.page.evaluate(f"!{frame}.gradient && {frame}.ids.length === {frame}.sheet"))
+
+
+@pytest.mark.parametrize("kind", ["gif", "mp4"])
+def test_films_are_downloaded(server, live, kind, tmp_path):
+    live.open(f"{server.url}/{IMAGES}")
+    live.click("play")
+    live.until(lambda: live.step > 10)
+    for pane, name in ((".all", f"samples.{kind}"), (".one", f"sample-1.{kind}")):
+        with live.page.expect_download() as waiting:
+            live.page.click(f".cake-live {pane} .films .{kind}")
+        path = tmp_path / name
+        assert waiting.value.suggested_filename == name
+        waiting.value.save_as(path)
+        if kind == "gif":
+            with Image.open(path) as file:
+                count, (width, height) = file.n_frames, file.size
+        else:
+            with av.open(path) as file:
+                pictures = list(file.decode(video=0))
+            count, width, height = len(pictures), pictures[0].width, pictures[0].height
+        assert count > 6
+        assert 250 < width < 500 and width < height < 560
+        assert path.stat().st_size < 3_000_000
+    assert live.state == "running"  # it went on meanwhile
 
 
 def test_home_moves_before_anything_is_pressed(server, live):
@@ -242,13 +368,14 @@ def test_home_moves_before_anything_is_pressed(server, live):
 
 
 @pytest.mark.parametrize("width", [390, 1440])
-def test_nothing_sticks_out(server, browser, width):
+@pytest.mark.parametrize("page", [LONG, "images?batches=4&samples=100"])
+def test_nothing_sticks_out(server, browser, width, page):
     context = browser.new_context(viewport={"width": width, "height": 844})
-    live = Live(context.new_page()).open(f"{server.url}/{LONG}")
+    live = Live(context.new_page()).open(f"{server.url}/{page}")
     live.page.wait_for_timeout(500)
     assert live.page.evaluate("document.documentElement.scrollWidth") <= width
     boxes = live.page.evaluate(
-        "[...document.querySelectorAll('.cake-live button, .cake-live canvas.points')].filter((e) => e.offsetParent)"
+        "[...document.querySelectorAll('.cake-live button, .cake-live canvas')].filter((e) => e.offsetParent)"
         ".map((e) => e.getBoundingClientRect().right)"
     )
     assert max(boxes) <= width

@@ -70,7 +70,8 @@ def test_unknown_jobs_are_refused(server):
 @pytest.mark.parametrize(
     "text",
     ["garbage", "[]", "3", "{}", '{"op": 7}', '{"op": "drop table"}', '{"op": "set"}', '{"op": "rate", "rate": "fast"}',
-     '{"op": "rate", "rate": -1}', '{"op": "set", "settings": [1]}', '{"op": "__class__"}', "x" * 10_000],
+     '{"op": "rate", "rate": -1}', '{"op": "look", "sample": "all"}', '{"op": "look", "sample": -1}',
+     '{"op": "look", "sample": true}', '{"op": "set", "settings": [1]}', '{"op": "__class__"}', "x" * 10_000],
 )  # fmt: skip
 def test_nonsense_is_answered_with_a_sentence(server, job, text):
     with dial(server, job) as socket:
@@ -106,6 +107,30 @@ def test_a_client_that_does_not_confirm_gets_no_flood(server, job):
         silent.send('{"op": "seen"}')
         receive_until(silent, lambda m: m["type"] == "frame")
         silent.send('{"op": "stop"}')
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "sentence"),
+    [
+        ("no-such-job/frames.gif", 404, "no longer kept"),
+        ("{job}/frames.gif", 400, "Only a run that shows images"),
+        ("{job}/frames.exe", 400, "one of gif, mp4"),
+        ("{job}/frames.gif?look=..%2f", 400, "one of pixels, stretched"),
+        ("{job}/frames.gif?sample=all", 400, "a whole number"),
+    ],
+)
+def test_films_that_cannot_be_say_why(server, job, path, code, sentence):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{server.url}/live/{path.format(job=job)}")
+    assert refused.value.code == code
+    assert sentence in refused.value.read().decode()
+
+
+def test_films_are_for_our_own_pages(server, job):
+    asked = urllib.request.Request(f"{server.url}/live/{job}/frames.gif", headers={"Origin": "http://evil.example"})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(asked)
+    assert refused.value.code == 403
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ const views = new WeakMap();
 
 // -- the wire ---------------------------------------------------------------------------------------------------------
 
-const TYPES = { uint8: Uint8Array, uint16: Uint16Array, float32: Float32Array };
+const TYPES = { int8: Int8Array, uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array, float32: Float32Array };
 
 function decode(buffer) {
   const header = new DataView(buffer);
@@ -83,8 +83,9 @@ class History {
     this.offset = null; // our clock minus the server's
   }
   add(frame, live) {
+    // Returns the place of a frame that was not added at the end.
     const last = this.frames[this.frames.length - 1];
-    if (last && frame.t <= last.t) return; // sent again after a reconnect
+    if (last && frame.t <= last.t) return this.amend(frame);
     if (live) {
       const offset = performance.now() - frame.t;
       // The smallest offset is the quickest message; let it grow slowly in case a clock drifts.
@@ -95,9 +96,16 @@ class History {
     this.bytes += frame.bytes;
     if (this.frames.length > HISTORY || this.bytes > HISTORY_BYTES) {
       const end = this.frames.length - 1;
-      this.frames = this.frames.filter((_, i) => i % 2 === 1 || i > end - 20);
+      this.frames = this.frames.filter((f, i) => i % 2 === 1 || i > end - 20 || f.gradient_of?.length > 1); // the last with all details stays
       this.bytes = this.frames.reduce((sum, f) => sum + f.bytes, 0);
     }
+  }
+  amend(frame) {
+    // A frame once more, with details that were asked for later: it takes the place of the first one.
+    const i = this.frames.findLastIndex((f) => f.t <= frame.t), same = i >= 0 && this.frames[i].t === frame.t;
+    this.bytes += frame.bytes - (same ? this.frames[i].bytes : 0);
+    this.frames.splice(same ? i : i + 1, same ? 1 : 0, frame);
+    return same ? Infinity : i + 1;
   }
   get end() {
     return Math.max(0, this.frames.length - 1);
@@ -124,10 +132,20 @@ const element = (tag, properties = {}, ...children) => {
 };
 const css = (node, name) => getComputedStyle(node).getPropertyValue(name).trim();
 const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+const tone = (hex, theme) => `rgb(${rgb(hex).map((v) => Math.round(theme.dark ? v + (255 - v) * 0.3 : v))})`;
 const percent = (v) => `${(100 * v).toFixed(1)} %`;
 const compact = (v) => (v >= 1e6 ? `${(v / 1e6).toFixed(1)} M` : v >= 1e4 ? `${(v / 1e3).toFixed(0)} k` : String(v));
 const short = (v) => (v === 0 ? "0" : Math.abs(v) >= 1e4 || Math.abs(v) < 1e-3 ? v.toExponential(1) : String(+v.toPrecision(3)));
 const duration = (s) => (s < 60 ? `${Math.ceil(s)} s` : `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`);
+
+const write = (node, text) => {
+  if (node.textContent !== text) node.textContent = text;
+};
+function describe(canvas, text) {
+  if (canvas.getAttribute("aria-label") === text) return;
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", text);
+}
 
 function fitCanvas(canvas, width, height) {
   // Returns the context, scaled so that one unit is one CSS pixel.
@@ -304,91 +322,344 @@ function marker(g, k, x, y, r) {
 
 // -- a sheet of images ------------------------------------------------------------------------------------------------
 
+const LOOKS = {
+  pixels: ["Pixels", "Pixels as a screen shows them: what is darker than black or brighter than white is cut off."],
+  stretched: ["Stretched", "Each image is stretched from its own lowest value to its own highest, so that faint patterns show."],
+};
+
+function pixelsOf(canvas, width, height) {
+  // A canvas with one pixel for each of the image's, enlarged by the browser.
+  if (canvas.width !== width || canvas.height !== height || !canvas.cake) {
+    Object.assign(canvas, { width, height });
+    const context = canvas.getContext("2d"), image = context.createImageData(width, height);
+    canvas.cake = { context, image, width, pixels: new Uint32Array(image.data.buffer) };
+  }
+  return canvas.cake;
+}
+
+class Painter {
+  // Images of a frame, as pixels or stretched: frames hold them stretched, and what they were stretched from.
+  constructor(shape) {
+    this.shape = shape;
+    this.look = "pixels";
+    this.tables = [new Int32Array(256), new Int32Array(256)];
+  }
+  table(which, frame, n, weight) {
+    // For each value of the image, what is shown of it, times its weight.
+    const table = this.tables[which], low = frame.range[2 * n], step = (frame.range[2 * n + 1] - low) / 255;
+    for (let v = 0; v < 256; v++) {
+      const shown = this.look === "stretched" ? v : 255 * (low + step * v);
+      table[v] = weight * (shown < 0 ? 0 : shown > 255 ? 255 : shown);
+    }
+    return table;
+  }
+  blit(target, left, top, a, n, b = a, u = 0) {
+    // Image n, part of the way u from frame a to frame b.
+    const [channels, height, width] = this.shape, size = width * height, from = a.images, to = b.images, pixels = target.pixels;
+    const before = this.table(0, a, n, 256 * (1 - u)), after = this.table(1, b, n, 256 * u);
+    const second = channels === 3 ? size : 0, third = 2 * second;
+    for (let y = 0; y < height; y++)
+      for (let x = 0, i = n * size * channels + y * width, o = (top + y) * target.width + left; x < width; x++, i++, o++) {
+        const red = (before[from[i]] + after[to[i]] + 128) >> 8;
+        const green = second ? (before[from[i + second]] + after[to[i + second]] + 128) >> 8 : red;
+        const blue = second ? (before[from[i + third]] + after[to[i + third]] + 128) >> 8 : red;
+        pixels[o] = 0xff000000 | (blue << 16) | (green << 8) | red;
+      }
+  }
+  one(canvas, frame, n) {
+    const target = pixelsOf(canvas, this.shape[2], this.shape[1]);
+    this.blit(target, 0, 0, frame, n);
+    target.context.putImageData(target.image, 0, 0);
+  }
+}
+
 class Sheet {
-  // All images on one canvas, one pixel for each of theirs, enlarged by the browser; and one of them by itself.
-  constructor(root) {
+  // Samples of all mini-batches in flight, side by side. `choose` is told which one is wanted, by its place in flight.
+  constructor(root, scene, painter, { choose, look, film }) {
+    Object.assign(this, { scene, painter, choose });
     this.canvas = element("canvas", { className: "sheet" });
-    this.mark = element("div", { className: "mark" });
+    this.board = element("div", { className: "board", tabIndex: 0 }, this.canvas);
+    this.board.setAttribute("role", "application");
+    this.board.setAttribute("aria-label", "Sheet of samples: arrow keys choose one, Escape closes it");
+    this.marks = [];
     this.caption = element("figcaption");
-    const board = element("div", { className: "board" }, this.canvas, this.mark);
-    this.large = element("canvas", { className: "large" });
-    this.strip = element("canvas", { className: "strip" });
-    this.words = element("div", { className: "words" });
-    root.append(
-      element("figure", { className: "pane" }, this.caption, board),
-      element(
-        "figure", { className: "pane one" }, element("figcaption", { textContent: "One sample: click another in the grid" }),
-        this.large, this.words, element("figcaption", { textContent: "How it came to be" }), this.strip,
-      ),
+    this.hint = element("p", { className: "hint" });
+    const radios = Object.entries(LOOKS).map(([value, [label]]) =>
+      element("label", {}, element("input", { type: "radio", name: "look", value, checked: value === painter.look, onchange: () => look(value) }), ` ${label}`),
     );
-    this.selected = 0;
+    const looks = element("div", { className: "looks" }, ...radios);
+    looks.setAttribute("role", "radiogroup");
+    looks.setAttribute("aria-label", "How pixels are shown");
+    root.append(element("figure", { className: "pane all" }, element("div", { className: "head" }, this.caption, looks), this.board, this.hint, films("All of them", film)));
     this.canvas.onclick = (event) => {
       const box = this.canvas.getBoundingClientRect();
       const column = Math.floor(((event.clientX - box.left) / box.width) * this.columns), row = Math.floor(((event.clientY - box.top) / box.height) * this.rows);
-      this.selected = Math.min(this.count - 1, row * this.columns + column);
-      this.oneAt = 0;
+      this.board.focus({ preventScroll: true });
+      this.choose(this.ids[Math.min(this.count - 1, row * this.columns + column)]);
     };
-  }
-  start(scene) {
-    this.scene = scene;
-    this.last = null;
+    this.board.onkeydown = (event) => {
+      const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.columns, ArrowDown: this.columns }[event.key];
+      if (!by || !this.ids || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      event.stopPropagation(); // elsewhere the right arrow is one step
+      const at = this.ids.indexOf(this.chosen), next = at < 0 ? 0 : at + by;
+      if (next >= 0 && next < this.count) this.choose((this.chosen = this.ids[next])); // the next key may come before a picture
+    };
   }
   draw(a, b, u, theme) {
     // Cross-fades from frame a to frame b, unless a new mini-batch has begun in between.
     const [, height, width] = this.scene.shape;
-    if (b.batches?.[0] !== a.batches?.[0] || !b.images) [b, u] = [a, 0];
-    const key = `${a.t}/${b.t}/${u.toFixed(2)}/${theme.name}`;
+    if (b.batches?.[0] !== a.batches?.[0] || b.sheet !== a.sheet) [b, u] = [a, 0];
+    const key = `${a.t}/${b.t}/${u.toFixed(2)}/${theme.name}/${this.painter.look}`;
     if (key === this.last) return false;
     this.last = key;
-    this.count = a.images.shape[0];
+    this.hint.textContent = LOOKS[this.painter.look][1];
+    this.count = a.sheet;
+    this.ids = a.ids.subarray(0, a.sheet);
     this.columns = Math.ceil(Math.sqrt(this.count));
     this.rows = Math.ceil(this.count / this.columns);
     const gap = Math.max(1, Math.round(width / 14));
-    const sheet = this.pixelsOf(this.canvas, this.columns * (width + gap) - gap, this.rows * (height + gap) - gap);
-    for (let n = 0; n < this.count; n++) this.blit(sheet, (n % this.columns) * (width + gap), Math.floor(n / this.columns) * (height + gap), a.images, b.images, n, u);
+    const sheet = pixelsOf(this.canvas, this.columns * (width + gap) - gap, this.rows * (height + gap) - gap);
+    for (let n = 0; n < this.count; n++) this.painter.blit(sheet, (n % this.columns) * (width + gap), Math.floor(n / this.columns) * (height + gap), a, n, b, u);
     sheet.context.putImageData(sheet.image, 0, 0);
     return true;
   }
-  drawOne(frames, i, frame) {
-    // The chosen sample enlarged, what it was told and what the teacher sees, and its past in this mini-batch.
-    const now = performance.now(), [, height, width] = this.scene.shape, n = Math.min(this.selected, this.count - 1);
-    if (now - (this.oneAt ?? 0) < 100) return;
-    this.oneAt = now;
-    const large = this.pixelsOf(this.large, width, height);
-    this.blit(large, 0, 0, frame.images, frame.images, n, 0);
-    large.context.putImageData(large.image, 0, 0);
-    let words = `Told to become ${this.scene.classes[frame.labels[n]]}.`;
-    if (frame.predicted) words += ` The teacher sees ${this.scene.classes[frame.predicted[n]]} (${Math.round(frame.confidence[n] / 2.55)} %).`;
-    if (this.words.textContent !== words) this.words.textContent = words;
-    const own = frames.slice(0, i + 1).filter((f) => f.images && f.batches[0] === frame.batches[0]), shown = Math.min(8, own.length);
-    const strip = this.pixelsOf(this.strip, 8 * (width + 1) - 1, height);
+  mark(chosen, group) {
+    // A frame around the chosen sample, and a thin one around those of its group.
+    this.chosen = chosen;
+    const ids = chosen === null ? [] : [...group.filter((id) => id !== chosen), chosen], key = `${ids}/${this.columns}/${this.rows}/${this.count}`;
+    if (key === this.marked) return;
+    this.marked = key;
+    const cells = ids.map((id) => this.ids.indexOf(id));
+    while (this.marks.length < ids.length) {
+      this.marks.push(element("div"));
+      this.board.append(this.marks.at(-1));
+    }
+    this.marks.forEach((mark, i) => {
+      mark.hidden = !(cells[i] >= 0);
+      if (mark.hidden) return;
+      mark.className = ids[i] === chosen ? "mark" : "mark partner";
+      const left = cells[i] % this.columns, top = Math.floor(cells[i] / this.columns);
+      Object.assign(mark.style, { left: `${(100 * left) / this.columns}%`, top: `${(100 * top) / this.rows}%`, width: `${100 / this.columns}%`, height: `${100 / this.rows}%` });
+    });
+  }
+}
+
+function films(of, film) {
+  // Two buttons for a film of the frames; without a server that makes one there are none.
+  const box = element("div", { className: "films" });
+  if (!film) return box;
+  box.append(`${of} as a film: `);
+  for (const kind of ["gif", "mp4"])
+    box.append(element("button", { type: "button", className: kind, textContent: kind.toUpperCase(), onclick: (event) => film(kind, event.currentTarget) }));
+  return box;
+}
+
+// -- one sample ---------------------------------------------------------------------------------------------------------
+
+const BARS = 10; // classes shown at most
+const PARTNERS = 24; // likewise
+
+class Detail {
+  // All that is known of the chosen sample: what the teacher sees in it, its gradient, its distance, its group, its past.
+  constructor(root, scene, painter, { choose, film }) {
+    Object.assign(this, { scene, painter, choose });
+    const canvas = (className) => element("canvas", { className });
+    const part = (title, ...nodes) => element("section", {}, element("figcaption", { textContent: title }), ...nodes);
+    this.name = element("b");
+    this.words = element("div", { className: "words" });
+    this.large = canvas("large");
+    this.gradients = Array.from({ length: scene.shape[0] }, () => canvas("gradient"));
+    this.slope = element("p", { className: "hint" });
+    this.bars = element("div", { className: "bars" });
+    this.chances = canvas("chances");
+    this.distance = canvas("distance");
+    this.far = element("p", { className: "hint" });
+    this.partners = element("div", { className: "partners" });
+    this.together = element("figcaption");
+    this.strip = canvas("strip");
+    const close = element("button", { type: "button", className: "close", textContent: "×", title: "Close (Escape)", onclick: () => choose(null) });
+    close.setAttribute("aria-label", "Close the details of this sample");
+    this.root = element(
+      "figure", { className: "pane one" },
+      element("div", { className: "head" }, this.name, close),
+      this.words,
+      element(
+        "div", { className: "pair" },
+        part("As it is now", this.large),
+        part("Its gradient", element("div", { className: "gradients" }, ...this.gradients)),
+        this.slope,
+      ),
+      part("The teacher's probabilities now, and as they changed", element("div", { className: "sees" }, this.bars, element("div", {}, this.chances))),
+      part("Distance to the boundary", this.far, element("div", {}, this.distance)),
+      films("This one", film),
+    );
+    this.more = element("figure", { className: "pane more" }, element("section", {}, this.together, this.partners), part("How it came to be", this.strip));
+    root.append(this.root, this.more);
+  }
+  hide(hidden) {
+    this.root.hidden = this.more.hidden = hidden;
+  }
+  draw(frames, i, frame, chosen, theme) {
+    const now = performance.now(), width = this.root.clientWidth;
+    const same = frame === this.frame && chosen === this.chosen && this.painter.look === this.look && theme.name === this.theme?.name && width === this.width;
+    if (same && frames.length === this.known) return;
+    if (now - (this.drawnAt ?? 0) < 100 && chosen === this.chosen) return;
+    Object.assign(this, { drawnAt: now, frame, chosen, look: this.painter.look, theme, width, known: frames.length });
+    const row = Math.floor(chosen / frame.each), n = frame.ids.indexOf(chosen);
+    write(this.name, `Sample ${(chosen % frame.each) + 1} of mini-batch ${frame.batches[0] + row + 1}`);
+    this.root.classList.toggle("unknown", n < 0);
+    this.more.classList.toggle("unknown", n < 0);
+    if (n < 0) return write(this.words, "Nothing is known of it at this moment: it is not on the sheet, and it was chosen later.");
+    this.painter.one(this.large, frame, n);
+    this.drawGradient(frame);
+    const own = frames.filter((f) => f.ids && f.batches[0] === frame.batches[0]);
+    const past = own.map((f) => [f, f.ids.indexOf(chosen)]).filter(([, k]) => k >= 0);
+    this.drawChances(past, frame, n);
+    this.drawDistance(past, frame, n);
+    this.drawPartners(frame);
+    this.drawStrip(past.filter(([f]) => f.t <= frame.t));
+  }
+  chance(frame, n, c) {
+    return frame.probabilities[n * this.scene.classes.length + c] / 65535;
+  }
+  answer(frame, n) {
+    let best = 0;
+    for (let c = 1; c < this.scene.classes.length; c++) if (this.chance(frame, n, c) > this.chance(frame, n, best)) best = c;
+    return best;
+  }
+  drawChances(past, frame, n) {
+    const { classes } = this.scene, told = frame.labels[n];
+    let words = `Told to become ${classes[told]}.`;
+    this.bars.parentElement.parentElement.hidden = !frame.probabilities;
+    if (!frame.probabilities) return write(this.words, words);
+    const seen = this.answer(frame, n);
+    words += ` The teacher sees ${classes[seen]} (${Math.round(100 * this.chance(frame, n, seen))} %).`;
+    write(this.words, words);
+    // All classes, or where there are many, the likeliest and the one it was told.
+    let shown = classes.map((_, c) => c);
+    if (shown.length > BARS) shown = [told, ...shown.filter((c) => c !== told).sort((a, b) => this.chance(frame, n, b) - this.chance(frame, n, a)).slice(0, BARS - 1)].sort((a, b) => a - b);
+    this.bars.style.setProperty("--name", `${3 + Math.max(...shown.map((c) => classes[c].length))}ch`);
+    while (this.bars.childElementCount < shown.length) this.bars.append(element("div", {}, element("i"), element("span"), element("div", {}, element("b")), element("output")));
+    shown.forEach((c, k) => {
+      const bar = this.bars.children[k], p = this.chance(frame, n, c), [swatch, name, , value] = bar.children;
+      bar.classList.toggle("told", c === told);
+      swatch.style.background = bar.querySelector("b").style.background = tone(COLOURS[c % COLOURS.length], this.theme);
+      bar.querySelector("b").style.width = `${100 * p}%`;
+      write(name, c === told ? `▸ ${classes[c]}` : classes[c]);
+      bar.title = classes[c];
+      write(value, `${Math.round(100 * p)} %`);
+    });
+    const known = past.filter(([f]) => f.probabilities);
+    const lines = shown.map((c) => ({ colour: tone(COLOURS[c % COLOURS.length], this.theme), width: c === told ? 3 : 1.25, y: known.map(([f, k]) => this.chance(f, k, c)), label: c === told || c === seen ? classes[c] : "" }));
+    lines.sort((a, b) => a.width - b.width);
+    this.plot(this.chances, 190, known.map(([f]) => f.step), lines, frame.step, { high: 1, ticks: [[0, "0"], [0.5, "50 %"], [1, "100 %"]] });
+    describe(this.chances, `Probabilities over the steps; ${classes[told]}, which it was told, is now at ${Math.round(100 * this.chance(frame, n, told))} percent`);
+  }
+  drawDistance(past, frame, n) {
+    const value = frame.distance[n], near = this.scene.near, known = past.filter(([f, k]) => Number.isFinite(f.distance[k]));
+    const say = (v) => (Number.isNaN(v) ? "not known at this moment" : v === Infinity ? "no boundary in sight" : short(v));
+    write(this.far, `${say(value)}${value <= near ? ", which counts as near" : ""} (to first order; inputs have standard deviation 1, and below ${near} is near).`);
+    const y = known.map(([f, k]) => f.distance[k]), high = Math.max(2 * near, ...y) * 1.05;
+    const line = { colour: tone(COLOURS[0], this.theme), width: 2, y };
+    this.plot(this.distance, 84, known.map(([f]) => f.step), [line], frame.step, { high, ticks: [[0, "0"], [near, String(near)], [high / 1.05, short(high / 1.05)]], dashed: near });
+    describe(this.distance, `Distance to the boundary over the steps, now ${say(value)}`);
+  }
+  plot(canvas, height, x, lines, at, { high, ticks, dashed }) {
+    // Lines over the steps, with a mark at the step that is looked at.
+    const width = canvas.parentElement.clientWidth;
+    if (!width) return;
+    const g = fitCanvas(canvas, width, height), left = 40, right = width - 8, top = 8, bottom = height - 18;
+    const first = x[0] ?? 0, last = Math.max(first + 1, x[x.length - 1] ?? 1);
+    const px = (v) => left + ((v - first) / (last - first)) * (right - left), py = (v) => bottom - (v / high) * (bottom - top);
+    g.clearRect(0, 0, width, height);
+    Object.assign(g, { font: "11px sans-serif", fillStyle: this.theme.text, strokeStyle: this.theme.line, lineWidth: 1, textAlign: "right", textBaseline: "middle" });
+    let free = Infinity;
+    for (const [value, text] of ticks) {
+      const y = py(value);
+      g.setLineDash(value === dashed ? [4, 3] : []);
+      g.strokeStyle = value === dashed ? this.theme.text : this.theme.line;
+      stroke(g, [[left, y], [right, y]]);
+      if (free - y < 11) continue; // no room for its number
+      free = y;
+      g.fillText(text, left - 5, y);
+    }
+    g.setLineDash([]);
+    Object.assign(g, { textBaseline: "top", textAlign: "left" });
+    g.fillText(`step ${first}`, left, bottom + 4);
+    g.textAlign = "right";
+    if (x.length > 1) g.fillText(String(last), right, bottom + 4);
+    for (const { y, colour, width: thick } of lines) {
+      Object.assign(g, { strokeStyle: colour, lineWidth: thick, lineJoin: "round" });
+      stroke(g, y.map((v, k) => [px(x[k]), py(v)]));
+    }
+    Object.assign(g, { fillStyle: this.theme.text, strokeStyle: this.theme.text, lineWidth: 1, textBaseline: "bottom", textAlign: "left" });
+    if (x.length && at >= first && at < last) stroke(g, [[px(at), top], [px(at), bottom]]);
+    for (const { y, label } of lines) if (label && y.length) g.fillText(label, left + 4, Math.max(top + 12, py(y[0]) - 2));
+  }
+  drawGradient(frame) {
+    const k = frame.gradient_of ? frame.gradient_of.indexOf(this.chosen) : -1, [channels, height, width] = this.scene.shape;
+    this.gradients.forEach((canvas) => (canvas.hidden = k < 0));
+    if (k < 0) {
+      const none = "No gradient here: before the first step there is none, and some methods move their samples without one.";
+      return write(this.slope, frame.gradients ? "Its gradient is only known from the moment it was chosen." : none);
+    }
+    for (let c = 0; c < channels; c++) {
+      const target = pixelsOf(this.gradients[c], width, height), from = (k * channels + c) * width * height;
+      for (let i = 0; i < width * height; i++) target.pixels[i] = SLOPES[frame.gradient[from + i] + 127];
+      target.context.putImageData(target.image, 0, 0);
+      describe(this.gradients[c], `Gradient${channels === 3 ? ` of the ${["red", "green", "blue"][c]} channel` : ""}: orange above zero, blue below`);
+    }
+    const where = channels === 3 ? "Red, green and blue channel. " : "";
+    write(this.slope, `${where}Orange: brighter here raises the loss; blue: brighter lowers it; white: no effect. The sample moves against it. Norm ${short(frame.gradient_norm[k])}, largest ${short(frame.gradient_peak[k])}.`);
+  }
+  group(frame) {
+    const first = this.chosen - ((this.chosen % frame.each) % frame.group);
+    return Array.from({ length: frame.group }, (_, k) => first + k);
+  }
+  drawPartners(frame) {
+    const ids = this.group(frame).filter((id) => id !== this.chosen && frame.ids.includes(id)).slice(0, PARTNERS), { classes } = this.scene;
+    const some = ids.length < frame.group - 1 ? `, ${ids.length} of ${frame.group - 1}` : "";
+    write(this.together, frame.contrast ? `Its contrast partners${some}: the contrast term pulls them and it together. Click one.` : `Its group${some}: samples for other classes. No contrast term is at work between them. Click one.`);
+    this.partners.parentElement.hidden = !ids.length;
+    while (this.partners.childElementCount < ids.length) {
+      const button = element("button", { type: "button", onclick: () => this.choose(button.sample) }, element("canvas"), element("b"), element("span"));
+      this.partners.append(button);
+    }
+    [...this.partners.children].forEach((button, k) => {
+      button.hidden = k >= ids.length;
+      if (button.hidden) return;
+      const n = frame.ids.indexOf(ids[k]), [canvas, told, seen] = button.children;
+      button.sample = ids[k];
+      this.painter.one(canvas, frame, n);
+      write(told, classes[frame.labels[n]]);
+      write(seen, frame.probabilities ? `seen as ${classes[this.answer(frame, n)]}` : "");
+      const label = `Sample ${(ids[k] % frame.each) + 1}: told to become ${told.textContent}, ${seen.textContent}`;
+      if (button.title !== label) button.title = label;
+    });
+  }
+  drawStrip(past) {
+    const [, height, width] = this.scene.shape, shown = Math.min(8, past.length), strip = pixelsOf(this.strip, 8 * (width + 1) - 1, height);
     strip.pixels.fill(0);
     for (let k = 0; k < shown; k++) {
-      const past = own[shown === 1 ? 0 : Math.round((k * (own.length - 1)) / (shown - 1))];
-      this.blit(strip, k * (width + 1), 0, past.images, past.images, n, 0);
+      const [frame, n] = past[shown === 1 ? 0 : Math.round((k * (past.length - 1)) / (shown - 1))];
+      this.painter.blit(strip, k * (width + 1), 0, frame, n);
     }
     strip.context.putImageData(strip.image, 0, 0);
-    const at = { left: n % this.columns, top: Math.floor(n / this.columns) };
-    Object.assign(this.mark.style, { left: `${(100 * at.left) / this.columns}%`, top: `${(100 * at.top) / this.rows}%`, width: `${100 / this.columns}%`, height: `${100 / this.rows}%` });
+    describe(this.strip, "The sample from its first known moment to now");
   }
-  pixelsOf(canvas, width, height) {
-    if (canvas.width !== width || canvas.height !== height || !canvas.cake) {
-      Object.assign(canvas, { width, height });
-      const context = canvas.getContext("2d"), image = context.createImageData(width, height);
-      canvas.cake = { context, image, width, pixels: new Uint32Array(image.data.buffer) };
-    }
-    return canvas.cake;
-  }
-  blit(target, left, top, from, to, n, u) {
-    const [channels, height, width] = this.scene.shape, size = width * height, k = Math.round(256 * u);
-    for (let y = 0; y < height; y++)
-      for (let x = 0, i = n * size * channels + y * width, o = (top + y) * target.width + left; x < width; x++, i++, o++) {
-        const r = (from[i] * (256 - k) + to[i] * k) >> 8;
-        const g = channels === 3 ? (from[i + size] * (256 - k) + to[i + size] * k) >> 8 : r;
-        const b = channels === 3 ? (from[i + 2 * size] * (256 - k) + to[i + 2 * size] * k) >> 8 : r;
-        target.pixels[o] = 0xff000000 | (b << 16) | (g << 8) | r;
-      }
-  }
+}
+
+// From blue over white to orange, for the 255 values of a gradient.
+const SLOPES = Uint32Array.from({ length: 255 }, (_, i) => {
+  const t = (i - 127) / 127, end = rgb(t < 0 ? COLOURS[0] : COLOURS[1]), [r, g, b] = end.map((v) => Math.round(255 + (v - 255) * Math.abs(t)));
+  return (0xff000000 | (b << 16) | (g << 8) | r) >>> 0;
+});
+
+function stroke(g, points) {
+  g.beginPath();
+  points.forEach(([x, y], k) => (k ? g.lineTo(x, y) : g.moveTo(x, y)));
+  g.stroke();
 }
 
 // -- curves -----------------------------------------------------------------------------------------------------------
@@ -487,6 +758,8 @@ class LiveView {
     this.replaying = false; // it moves through the past
     this.speed = 1;
     this.options = { trails: false, arrows: false, data: false };
+    this.sample = 0; // the image that is looked into, by its place among those in flight; null for none
+    this.look = "pixels";
     this.status = { state: "ready" };
     window.cakeLive?.opened?.(this); // for those who measure (benchmarks/live_view.py)
     this.build();
@@ -527,7 +800,7 @@ class LiveView {
     d.options.querySelectorAll("input").forEach((box) => {
       box.onchange = () => {
         this.options[box.name] = box.checked;
-        if (box.name === "arrows") this.send({ op: "look", arrows: box.checked });
+        if (box.name === "arrows") this.tellWishes();
         if (box.name === "trails") this.teacher?.clearTrails();
         this.redraw = true;
       };
@@ -555,7 +828,7 @@ class LiveView {
     this.dom.stage.replaceChildren();
     this.dom.chart.replaceChildren();
     [this.teacher, this.student, this.curves].forEach((part) => part?.stop?.());
-    this.teacher = this.student = this.sheet = this.curves = this.figure = null;
+    this.teacher = this.student = this.sheet = this.detail = this.curves = this.figure = null;
     this.connected = null;
     this.root.toggleAttribute("data-recording", !!this.data.recording);
     if (this.data.recording) this.loadRecording(this.data.recording);
@@ -569,7 +842,7 @@ class LiveView {
           if (yes) {
             this.backlog = true;
             if (this.speed !== 1) this.dom.speed.onchange();
-            if (this.options.arrows) this.send({ op: "look", arrows: true });
+            if (this.options.arrows) this.tellWishes();
           }
         },
       );
@@ -633,8 +906,11 @@ class LiveView {
   }
 
   addFrame(frame) {
-    this.history.add(frame, this.status.state === "running");
-    if (this.history.frames.length === 1) this.showStatus(); // now there is something to play
+    const before = this.history.add(frame, this.status.state === "running");
+    if (before === undefined) return this.history.frames.length === 1 && this.showStatus(); // now there is something to play
+    if (before <= this.position) this.position++; // what is looked at stays
+    if (this.held) this.position = this.history.end; // paused: details are of the newest moment
+    this.redraw = true;
   }
 
   async setScene(scene) {
@@ -657,9 +933,20 @@ class LiveView {
       this.teacher.setLine(scene.boundary);
       this.student?.setLine(scene.boundary);
     } else if (scene.kind === "images") {
-      this.sheet = new Sheet(stage);
-      this.sheet.start(scene);
-    } else if (scene.kind === "figure") stage.append((this.figure = element("div")));
+      const painter = (this.painter = new Painter(scene.shape)), choose = (sample) => this.choose(sample);
+      const film = (sample) => this.data.socket && ((kind, button) => this.film(kind, sample(), button));
+      painter.look = this.look;
+      this.sheet = new Sheet(stage, scene, painter, { choose, look: (name) => (painter.look = this.look = name), film: film(() => null) });
+      this.detail = new Detail(stage, scene, painter, { choose, film: film(() => this.detail.chosen) });
+      if (!this.data.recording) this.tellWishes();
+    } else if (scene.kind === "figure") {
+      const names = (scene.legend ?? []).map(([name, colour, dash]) => {
+        const line = element("i", { className: dash });
+        line.style.color = colour;
+        return element("span", {}, line, name);
+      });
+      stage.append(element("div", { className: "legend" }, ...names), (this.figure = element("div", { className: "figures" })), element("p", { textContent: scene.note ?? "" }));
+    }
     this.describe();
     try {
       const plotly = this.data.plotly ? await loadPlotly(this.data.plotly) : null;
@@ -673,6 +960,35 @@ class LiveView {
     } catch (error) {
       this.banner("The chart library could not be loaded. Reload the page; if that does not help, check the network.");
       console.error(error);
+    }
+  }
+
+  // -- one image among many -----------------------------------------------------------------------------------------
+
+  choose(sample) {
+    this.sample = sample;
+    this.tellWishes();
+  }
+  tellWishes() {
+    // Only what somebody looks at is computed and sent.
+    this.send({ op: "look", arrows: this.options.arrows, sample: this.scene?.kind === "images" ? this.sample : null });
+  }
+  async film(kind, sample, button) {
+    const url = new URL(`${this.data.socket}${this.data.job}/frames.${kind}`, document.baseURI), label = button.textContent;
+    url.searchParams.set("look", this.look);
+    if (sample !== null) url.searchParams.set("sample", sample);
+    Object.assign(button, { disabled: true, textContent: "…" });
+    try {
+      const answer = await fetch(url);
+      if (!answer.ok) return this.banner(await answer.text());
+      const address = URL.createObjectURL(await answer.blob());
+      element("a", { href: address, download: sample === null ? `samples.${kind}` : `sample-${sample + 1}.${kind}` }).click();
+      setTimeout(() => URL.revokeObjectURL(address), 60000);
+      this.banner("");
+    } catch (error) {
+      this.banner("The film could not be fetched. Check the connection and try again.");
+    } finally {
+      Object.assign(button, { disabled: false, textContent: label });
     }
   }
 
@@ -744,12 +1060,16 @@ class LiveView {
   }
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || !this.root.isConnected) return;
-    if (event.target.closest?.("input:not([type=range]), textarea, select, [contenteditable], [role=dialog]")) return;
-    const actions = { " ": () => this.toggle(), ArrowRight: () => this.stepOnce(), r: () => this.reset(), "?": () => this.toggleHelp(), Escape: () => this.toggleHelp(false) };
+    if (event.target.closest?.("input:not([type=range], [type=radio]), textarea, select, [contenteditable], [role=dialog]")) return;
+    const actions = { " ": () => this.toggle(), ArrowRight: () => this.stepOnce(), r: () => this.reset(), "?": () => this.toggleHelp(), Escape: () => this.close() };
     const action = actions[event.key];
-    if (!action || (event.target.closest?.("input, button, a, summary") && ![..."r?"].includes(event.key))) return;
+    if (!action || (event.target.closest?.("input, button, a, summary") && !["r", "?", "Escape"].includes(event.key))) return;
     event.preventDefault();
     action();
+  }
+  close() {
+    if (!this.dom.help.hidden) this.toggleHelp(false);
+    else if (this.sheet && this.sample !== null) this.choose(null);
   }
   toggleHelp(open = this.dom.help.hidden) {
     this.dom.help.hidden = !open;
@@ -819,8 +1139,7 @@ class LiveView {
   describe() {
     const kind = this.scene?.kind, canvas = this.sheet?.canvas ?? this.teacher?.above;
     if (!canvas) return;
-    canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", kind === "points" ? "Samples moving over the teacher's decision surface" : "A grid of synthetic images, changing step by step");
+    describe(canvas, kind === "points" ? "Samples moving over the teacher's decision surface" : "A grid of synthetic images, changing step by step");
   }
   showNumbers(frame) {
     const now = performance.now();
@@ -1048,28 +1367,36 @@ class LiveView {
     if (!frame) return;
     const next = this.history.frames[at + 1];
     const changed = this.sheet.draw(frame, at === i && next?.images ? next : frame, at === i && !this.reduced ? u : 0, this.theme);
-    this.sheet.drawOne(this.history.frames, at, frame);
+    const chosen = this.sample === null ? null : this.sample % frame.in_flight;
+    if (chosen !== null) this.detail.draw(this.history.frames, at, frame, chosen, this.theme);
+    this.detail.hide(chosen === null);
+    this.sheet.mark(chosen, chosen === null ? [] : this.detail.group(frame));
     if (!changed) return;
     window.cakeLive?.painted?.(frame.step + u, frame.version);
-    if (frame.batches && frame !== this.captioned) {
-      this.captioned = frame;
-      const [first, last] = frame.batches;
-      this.sheet.caption.textContent = first === last ? `Mini-batch ${first + 1}` : `Mini-batches ${first + 1} to ${last + 1}`;
-    }
+    const [first, last] = frame.batches, many = first === last ? `Mini-batch ${first + 1}` : `Mini-batches ${first + 1} to ${last + 1}`;
+    write(this.sheet.caption, `${many}. Click a sample to look into it.`);
   }
   drawFigure(i) {
-    // A whole figure made in Python, redrawn in place when there is a new one.
+    // A whole figure made in Python, or several side by side, redrawn in place when there is a new one.
     const [frame] = this.latest(i, "figure");
     const width = this.dom.stage.clientWidth, key = `${frame?.t}/${width}/${this.theme.name}`;
     if (!frame || !window.Plotly?.react || key === this.figureKey) return;
     this.figureKey = key;
-    const { data, layout } = frame.figure, axis = { gridcolor: this.theme.line, color: this.theme.text, zeroline: false };
-    delete layout.template;
-    window.Plotly.react(
-      this.figure, data,
-      { ...layout, width, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: this.theme.text, family: "inherit" }, xaxis: { ...layout.xaxis, ...axis }, yaxis: { ...layout.yaxis, ...axis } },
-      { displayModeBar: false },
-    );
+    const figures = [frame.figure].flat(), axis = { gridcolor: this.theme.line, color: this.theme.text, zeroline: false };
+    while (this.figure.children.length < figures.length) this.figure.append(element("div"));
+    figures.forEach(({ data, layout }, k) => {
+      const node = this.figure.children[k];
+      delete layout.template;
+      if (layout.meta) {
+        node.setAttribute("role", "img");
+        node.setAttribute("aria-label", layout.meta);
+      }
+      window.Plotly.react(
+        node, data,
+        { ...layout, width: node.clientWidth, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: this.theme.text, family: "inherit" }, xaxis: { ...layout.xaxis, ...axis }, yaxis: { ...layout.yaxis, ...axis } },
+        { displayModeBar: false },
+      );
+    });
   }
   drawTime(position, frame) {
     const now = performance.now();

@@ -1,0 +1,49 @@
+"""Files that a browser has sent, kept privately until a task has read them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from .errors import CakeError
+
+__all__ = ["drop", "find", "keep"]
+
+PREFIX = "cake-inbox-"
+HOURS = 6  # after which a file is given up: the task that was to read it has died
+
+
+def keep(content: bytes | memoryview) -> str:
+    """Writes what was sent to a new folder that only this user may read; returns the name to find it by."""
+    limit = time.time() - 3600 * HOURS
+    for old in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        if old.is_dir() and old.stat().st_mtime < limit:
+            shutil.rmtree(old, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    try:
+        (folder / "file").write_bytes(content)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise CakeError(f"The file can't be kept on the server ({error.strerror}). Try again later.") from None
+    return folder.name
+
+
+def find(name: str) -> Path:
+    """Where a file lies.
+
+    Raises:
+        CakeError: it is not there any more.
+    """
+    path = Path(tempfile.gettempdir()) / name / "file"
+    if not re.fullmatch(rf"{PREFIX}\w+", name) or not path.is_file():
+        raise CakeError("The file is not on the server any more. Send it once more.")
+    return path
+
+
+def drop(name: str) -> None:
+    """Removes a file; nothing happens where there is none."""
+    if re.fullmatch(rf"{PREFIX}\w+", name):
+        shutil.rmtree(Path(tempfile.gettempdir()) / name, ignore_errors=True)
