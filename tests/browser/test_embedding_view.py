@@ -226,31 +226,3 @@ def test_colour_by_step_shows_all_moments(map_):
     assert len(set(colours[:TRACKED])) == 1
     map_.choose("Class")
     map_.until(lambda: map_.view("root.dataset.points") == str(found.ended))
-
-
-def test_three_dimensions(map_):
-    map_.page.get_by_text("Trajectories", exact=True).click()
-    map_.choose("3-D")
-    found = map_.ready(dimensions=3)
-    assert found.position.shape[1] == 3
-    assert map_.page.evaluate("cakeEmbedding.view.dom.plot._fullData.at(-2).type") == "scatter3d"
-    box = map_.page.locator(".cake-embedding .plot").bounding_box()
-    card = map_.page.locator(".cake-embedding .card")
-
-    def something() -> bool:
-        for x in np.linspace(0.35, 0.65, 9):
-            for y in np.linspace(0.35, 0.65, 9):
-                map_.page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
-                map_.page.wait_for_timeout(40)
-                if card.is_visible():
-                    return True
-        return False
-
-    map_.until(something)
-    name = card.get_attribute("data-name")
-    row = next(r for r in range(found.ended) if found.name(r) == name)
-    assert np.array_equal(shown_pixels(map_, ".cake-embedding .card canvas"), found.shown[row])
-    map_.page.mouse.down()
-    map_.page.mouse.up()
-    map_.until(lambda: map_.chosen == [name])
-    map_.until(lambda: map_.page.get_by_text("1 selected", exact=False).count() >= 2)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from ..test_folders import a_set, zipped
 from ..test_tables import table
 from .test_live_view import Live
 
@@ -41,9 +40,8 @@ def put(live: Live, name: str, content: bytes, folder: Path) -> None:
     ("page", "name", "bad", "sentence", "good"),
     [
         ("two_moons", "rings.csv", b"x,y,label\n1,oops,a\n", "Line 2, y is 'oops', which is no number.", table(200)),
-        ("images", "dots.zip", b"no zip at all", "The file is no zip file.", zipped(a_set(10, size=(8, 8)))),
     ],
-    ids=["points", "images"],
+    ids=["points"],
 )
 def test_bad_file_good_file_and_play(server, live, tmp_path, page, name, bad, sentence, good):
     live.open(f"{server.url}/{page}")
