@@ -175,7 +175,7 @@ def test_another_page_and_back(server, live):
     live.until(lambda: live.step > 10)
     step = live.step
     live.page.get_by_role("link", name="Compare").first.click()
-    live.page.get_by_text("One teacher, the same number of samples").wait_for()
+    live.page.get_by_text("Which method gives most for the same samples").wait_for()
     live.page.get_by_role("link", name="Two moons").first.click()
     live.until(lambda: live.probe("mounts") == 2)
     live.ready()
