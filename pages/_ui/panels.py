@@ -240,6 +240,9 @@ def architecture(name: str, parameters: int | None) -> str:
 
 def show_sizes(parameters: int, teacher: TeacherCard) -> None:
     """The student's parameters beside the teacher's."""
+    if not teacher.parameters:  # an ONNX file can keep its weights where they are not counted
+        st.markdown(f"The student has **{parameters:,}** parameters; those of its teacher are not known.")
+        return
     ratio = parameters / teacher.parameters
     share = f"{100 * ratio:.1f} %" if ratio < 10 else f"{ratio:.0f} times as many"
     st.markdown(
