@@ -285,7 +285,8 @@ class StudentComparison(Iterator[Update]):
         while True:
             # Looks are shown when all students have come so far, so that the lines of a chart are of equal length.
             for update in [u for u, looks in waiting.items() if len(looks) == len(students)]:
-                self.looks += waiting.pop(update).values()
+                looks = waiting.pop(update)
+                self.looks += [looks[k] for k in students]  # in one order, whoever came first
             source = min(done, key=done.get)
             if done[source] == self.config.updates:
                 return

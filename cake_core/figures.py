@@ -419,7 +419,9 @@ CURVES = {
 }
 
 
-def curves(looks: Sequence[Mapping[str, Any]], seeds: int, epoch: int, titles: Mapping[str, str]) -> list[go.Figure]:
+def curves(
+    looks: Sequence[Mapping[str, Any]], seeds: int, epoch: int, updates: int, titles: Mapping[str, str]
+) -> list[go.Figure]:
     """Students in training: a small chart for each number of `CURVES`, with one line for each source.
 
     A line is the seed in training; earlier seeds stand behind it, thin. When all have finished it is their mean, with
@@ -429,11 +431,11 @@ def curves(looks: Sequence[Mapping[str, Any]], seeds: int, epoch: int, titles: M
         looks: points with "source", "seed", "update" and the numbers, in order; None where a number is missing.
         seeds: how many seeds there will be.
         epoch: updates in one pass over the synthetic samples.
+        updates: of a whole training.
         titles: what a source is called.
     """
-    end = max((p["update"] for p in looks), default=0)
     began = list(dict.fromkeys(p["seed"] for p in looks))
-    finished = [s for s in began if any(p["seed"] == s and p["update"] == end for p in looks)]
+    finished = {p["seed"] for p in looks if p["update"] == updates}
     figures = []
     for name, title in CURVES.items():
         figure, share = go.Figure(), name in ("accuracy", "agreement")
@@ -456,7 +458,11 @@ def curves(looks: Sequence[Mapping[str, Any]], seeds: int, epoch: int, titles: M
             title={"text": title, "font": {"size": 13}, "x": 0, "xanchor": "left", "y": 0.97},
             height=220,
             margin={"l": 44, "r": 8, "t": 30, "b": 38},
-            xaxis={"title": {"text": f"epochs of {epoch:,} updates", "standoff": 4, "font": {"size": 11}}, "nticks": 6},
+            xaxis={
+                "title": {"text": f"epochs of {epoch:,} updates", "standoff": 4, "font": {"size": 11}},
+                "range": [0, updates / epoch],
+                "nticks": 6,
+            },
             yaxis={"range": [0, 1.02], "tickformat": ".0%"} if share else {"rangemode": "tozero", "nticks": 5},
             showlegend=False,
             meta=f"{title}. Now: {', '.join(latest) or 'nothing yet'}.",

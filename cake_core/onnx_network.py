@@ -217,9 +217,14 @@ def _answers(network: nn.Module, x: Tensor, classes: int, name: str) -> Tensor:
         ) from error
     if not isinstance(logits, Tensor) or logits.shape != (len(x), classes):
         theirs = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if isinstance(logits, Tensor) and logits.dim() == 2 and len(logits) == len(x):
+            raise CakeError(
+                f"{name} gives {logits.shape[1]} logits for each input, and there are {classes} classes. Choose the "
+                "data set, or name the classes, that it was made for."
+            )
         raise CakeError(
-            f"{name} answers {len(x)} inputs with {theirs}; {classes} classes need logits of shape "
-            f"({len(x)}, {classes}). Choose the data set or the classes that it was made for."
+            f"{name} answers {len(x)} inputs with {theirs}; a teacher gives one row of {classes} logits for each. "
+            "Export the part of the model that does."
         )
     return logits
 

@@ -347,7 +347,13 @@ class TrainStudents(Task):
         if not looks or (not last and (len(looks) == self._shown or now - self._drawn < SECONDS_BETWEEN_CURVES)):
             return None
         self._drawn, self._shown = now, len(looks)
-        charts = figures.curves([asdict(p) for p in looks], self.comparison.seeds, self.comparison.epoch, SOURCES)
+        charts = figures.curves(
+            [asdict(p) for p in looks],
+            self.comparison.seeds,
+            self.comparison.epoch,
+            self.comparison.config.updates,
+            SOURCES,
+        )
         figure = [json.loads(chart.to_json()) for chart in charts]
         return self.message(update, looks[-1].update, self.comparison.config.updates, {}, figure=figure)
 

@@ -21,8 +21,8 @@ open_page(
 
 WHAT = {
     "samples": "The synthetic samples chosen above, with the teacher's answers.",
-    "noise": "As many samples of pure noise, with the teacher's answers. A method is worth what it gives beyond "
-    "this, so this student is always there.",
+    "noise": "As many samples of pure noise, with the teacher's answers. Whatever a method claims must be more than "
+    "this gives, so this student is always there.",
     "kd": "The real training data, with their labels and the teacher's softened answers: what one would do with data.",
     "labels": "The real training data and their labels, without a teacher.",
 }
@@ -44,7 +44,7 @@ with left:
         fitting,
         fitting.index(experiment.student.model),
         format_func=lambda m: panels.architecture(m, counts.get(m)),
-        key=f"student:model:{info.kind}",
+        key=f"student:model:{info.name}:{bool(counts)}",  # other words in the list make another list
         help="From the smallest to the largest. It need not be of the teacher's type or size.",
     )
     st.caption(models.MODELS[model].help)

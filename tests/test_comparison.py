@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -85,6 +86,7 @@ def test_students_learn_side_by_side(moons):
     for p in comparison.looks:
         seen[p.source, p.seed].append(p.update)
     assert len(seen) == 8
+    assert [p.source for p in comparison.looks] == sources * (len(comparison.looks) // 4)  # whoever came first
     (looks,) = {tuple(v) for v in seen.values()}
     assert looks[0] == 0
     assert looks[-1] == 300
@@ -130,7 +132,10 @@ def test_a_comparison_is_the_same_each_time(moons):
     config = StudentConfig(updates=40)
     one, two = (StudentComparison(moons, config) for _ in range(2))
     list(one), list(two)
-    assert one.looks == two.looks
+    for a, b in zip(one.looks, two.looks, strict=True):
+        # The mean of losses is added up in parts that the clock makes, so its last digits may differ.
+        assert (a.training_loss or 0.0) == pytest.approx(b.training_loss or 0.0, rel=1e-5)
+        assert replace(a, training_loss=0.0) == replace(b, training_loss=0.0)
     assert one.results == two.results
 
 

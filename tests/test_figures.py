@@ -138,12 +138,13 @@ def look(source: str, seed: int, update: int, value: float, training_loss: float
 def test_curves_while_the_second_seed_trains():
     looks = [look("samples", 0, u, 0.1 + u / 100, None if u == 0 else 0.4) for u in (0, 20, 40)]
     looks += [look("samples", 1, 0, 0.2, None), look("samples", 1, 20, 0.5)]
-    own_loss, _, accuracy, _ = figures.curves(looks, 2, 10, {"samples": "Samples"})
+    own_loss, _, accuracy, _ = figures.curves(looks, 2, 10, 40, {"samples": "Samples"})
     thin, now = accuracy.data
     assert list(thin.x) == [0, 2, 4]  # in epochs
     assert list(now.x) == [0, 2]
     assert list(now.y) == [0.2, 0.5]
     assert thin.line.width < now.line.width
+    assert list(accuracy.layout.xaxis.range) == [0, 4]  # the whole training, from its first look on
     assert list(own_loss.data[-1].x) == [2]  # nothing has been learned at 0, so there is no loss
     assert accuracy.layout.xaxis.title.text == "epochs of 10 updates"
     assert "Samples 50 %" in accuracy.layout.meta
@@ -151,7 +152,7 @@ def test_curves_while_the_second_seed_trains():
 
 def test_curves_of_all_seeds_are_a_mean_with_its_spread():
     looks = [look("noise", s, u, v) for s, values in enumerate(([0.2, 0.4], [0.4, 0.8])) for u, v in enumerate(values)]
-    band, mean = figures.curves(looks, 2, 1, {"noise": "Noise"})[2].data
+    band, mean = figures.curves(looks, 2, 1, 1, {"noise": "Noise"})[2].data
     assert list(mean.y) == pytest.approx([0.3, 0.6])
     spread = [0.02**0.5, 0.08**0.5]  # standard deviation with n - 1
     assert list(band.y) == pytest.approx([0.3 + spread[0], 0.6 + spread[1], 0.6 - spread[1], 0.3 - spread[0]])
@@ -159,7 +160,7 @@ def test_curves_of_all_seeds_are_a_mean_with_its_spread():
 
 
 def test_curves_of_nothing():
-    assert [len(f.data) for f in figures.curves([], 2, 10, {})] == [0, 0, 0, 0]
+    assert [len(f.data) for f in figures.curves([], 2, 10, 40, {})] == [0, 0, 0, 0]
 
 
 def test_difference():

@@ -161,7 +161,7 @@ def test_refusals_leave_nothing_behind(tmp_path, digits_file, onnx_file):
         (brought(digits_file, model=""), "holds weights alone. Choose the architecture"),
         (brought(digits_file, model="cnn"), "the file fits LeNet-5"),
         (brought(onnx_file, data=None, **{k: v for k, v in something(classes=tuple("abc")).items() if k != "data"},
-                 normalisation=Normalisation("unit")), "3 classes need logits"),
+                 normalisation=Normalisation("unit")), "there are 3 classes"),
     ):  # fmt: skip
         run = TeacherImport(b)
         with pytest.raises(CakeError, match=sentence):

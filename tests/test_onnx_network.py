@@ -132,8 +132,14 @@ def test_other_inputs_and_other_classes_are_refused(lenet_file):
         onnx_network.convert(path, (1, 28, 28))
     with pytest.raises(CakeError, match="takes inputs of 1 x 8 x 8, and these are 2"):
         onnx_network.convert(path, (2,))
-    with pytest.raises(CakeError, match=r"answers 5 inputs with \(5, 10\); 7 classes need"):
+    with pytest.raises(CakeError, match="gives 10 logits for each input, and there are 7 classes"):
         onnx_network.check(onnx_network.convert(path, SHAPE), SHAPE, 7, "t.onnx")
+
+
+def test_answers_of_another_form_are_refused(tmp_path, lenet_file):
+    path = export(nn.Sequential(lenet_file[0], nn.Unflatten(1, (2, 5))), tmp_path / "t.onnx")
+    with pytest.raises(CakeError, match=r"answers 5 inputs with \(5, 2, 5\); a teacher gives one row of 10 logits"):
+        onnx_network.check(onnx_network.convert(path, SHAPE), SHAPE, 10, "t.onnx")
 
 
 def test_damaged_files_are_refused(tmp_path, lenet_file):

@@ -90,7 +90,7 @@ def test_a_run_on_it_from_teacher_to_embeddings_and_then_it_is_removed():
     go(app, "student")
     assert app.selectbox(key="student:run").value == run
     go(app, "embeddings")
-    wait(app, next(n for what, n in app.session_state["jobs"].items() if '"pca"' in what))
+    wait(app, next(n for what, n in app.session_state["jobs"].items() if '"pca"' in what), 300)
     assert app.get("plotly_chart")
 
     go(app, "two_moons")

@@ -120,7 +120,7 @@ def test_points_of_something_else_are_copied_without_data():
     settings = screen["experiment"].settings.replace(batches=2, samples=60, steps=5)
     student = screen["experiment"].student.replace(updates=50)
     screen["experiment"] = screen["experiment"].replace(settings=settings, student=student)
-    app.run()
+    go(app, "two_moons")
     job = runner().find(job_name(app, "two_moons"))
     job.pace(0)
     job.play()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from functools import cache
@@ -10,10 +11,13 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from cake_core import models
+from cake_core import models, runs
 from cake_core.comparison import SOURCES
+from cake_core.history import History
 from cake_core.pipeline import Experiment
-from cake_core.tasks import Distill
+from cake_core.synthetic import SyntheticSet
+from cake_core.tasks import TASKS, Distill
+from pages._ui import routes
 from pages._ui.cached import parameter_counts, runner
 
 ROOT = Path(__file__).parents[1]
@@ -209,7 +213,7 @@ def texts(app: AppTest) -> str:
 def test_student_page_says_how_large_everything_is_before_training():
     app = student_page("digits")
     assert "**15,738** parameters, its teacher (LeNet-5 on Digits (8x8)) 61,706: **25.5 %**" in texts(app)
-    architectures = app.selectbox(key="student:model:images")
+    architectures = app.selectbox(key="student:model:digits:True")
     counts = [int(re.search(r", ([\d,]+)", o)[1].replace(",", "")) for o in architectures.options]
     assert len(counts) == sum("images" in m.kinds for m in models.MODELS.values())
     assert counts == sorted(counts)
@@ -236,12 +240,13 @@ def test_student_page_without_and_with_distillation():
     assert list(table["learned from"]) == [SOURCES[k] for k in ("samples", "noise", "kd")]
     assert " ± " in table["accuracy, %"][0]  # two seeds
     for source in ("samples", "noise", "kd"):
-        app.button_group(key="student:results:source:3").set_value([source]).run()
+        app.button_group(key="student:results:source:3").set_value(source).run()
         result = runner().find(app.session_state["student:job"]).result
         matrix = result["confusion"][source]
         same = sum(matrix[k][k] for k in range(10))
         assert f"holds {same:,} of 1,000 answers: **{same / 10:.1f} %**" in texts(app)
-        assert len(app.get("imgs")) == len(result["differences"][source]["images"])
+        read = [c.value for c in app.caption if c.value.startswith("Teacher: ")]
+        assert len(read) == len(result["differences"][source]["images"])
     labels = [b.label for b in app.get("download_button")]
     assert labels == ["This student's weights", "All students as CSV", "The curves as CSV"]
     for source in ("samples", "kd"):
@@ -261,7 +266,7 @@ def test_student_page_for_points():
 
 def test_student_page_when_a_training_diverges():
     app = student_page("moons")
-    app.segmented_control(key="student:moons:optimizer").set_value(["sgd"]).run()
+    app.segmented_control(key="student:moons:optimizer").set_value("sgd").run()
     app.select_slider(key="student:moons:mlp:learning_rate").set_value(10.0).run()
     next(b for b in app.button if b.label == "Train").click().run()
     job = runner().find(app.session_state["student:job"])
@@ -278,7 +283,7 @@ def test_student_page_when_a_training_diverges():
 
 def test_teacher_page_trains_one_that_can_be_used():
     app = open_page("teacher")
-    app.select_slider(key="teacher:recipe:moons:updates").set_value(200).run()
+    app.select_slider(key="teacher:recipe:moons:mlp:updates").set_value(200).run()
     app.slider(key="teacher:points:noise").set_value(0.2).run()
     next(b for b in app.button if b.label == "Train").click().run()
     wait(app, app.session_state["teacher:job"])
@@ -350,3 +355,67 @@ def test_too_many_jobs_is_a_sentence(monkeypatch):
     go(app, "images")
     assert app.error[0].value == "As many of your runs are going on as may (1). Stop one before you start another."
     running.stop()
+
+
+@pytest.fixture(scope="module")
+def small_run() -> str:
+    """A stored run on two moons."""
+    task = TASKS["distill"](
+        Experiment.from_query({"batches": "2", "samples": "50", "steps": "5", "student.updates": "30"}).to_dict()
+    )
+    for _ in task:
+        pass
+    return task.finish()["run"]
+
+
+def open_embeddings(run: str) -> AppTest:
+    """The page Embeddings in a session that has made this run."""
+    app = open_page("home")
+    app.session_state["runs"] = {run: Experiment.from_dict(runs.read(run)["experiment"])}
+    go(app, "embeddings")
+    wait(app, next(n for what, n in app.session_state["jobs"].items() if '"pca"' in what))
+    return app
+
+
+def test_embeddings_show_what_is_selected(small_run, monkeypatch):
+    monkeypatch.setattr(routes, "_mounted", True)  # as behind app.py
+    app = open_embeddings(small_run)
+    data = json.loads(app.get("bidi_component")[0].proto.json)
+    assert (data["run"], data["colour"], data["trajectories"], data["chosen"]) == (small_run, "class", False, [])
+    assert "1000 real test inputs and 100 synthetic samples as the teacher sees them" in data["alt"]
+    assert "Nothing is selected yet" in " ".join(c.value for c in app.caption)
+
+    app.session_state["embeddings:selections"] = {small_run: ["r0", "s7", "s99@2"], "another": ["s1"]}
+    app.segmented_control(key="embeddings:colour").set_value("step").run()
+    app.toggle(key="embeddings:trajectories").set_value(True).run()
+    data = json.loads(app.get("bidi_component")[0].proto.json)
+    assert (data["colour"], data["trajectories"], data["chosen"]) == ("step", True, ["r0", "s7", "s99@2"])
+    assert any(m.value.startswith("**3 selected**: 1 real, 2 synthetic.") for m in app.markdown)
+    table = app.dataframe[0].value
+    assert list(table["number"]) == [0, 7, 99]
+    assert list(table["step"])[1:] == [5, 2]
+    assert list(table["mini-batch"])[1:] == [1, 2]
+    samples = SyntheticSet.load(runs.find(small_run) / "samples.safetensors")
+    assert table["x1"][1] == pytest.approx(samples.x[7, 0].item(), abs=1e-4)
+    assert [b.label for b in app.get("download_button")] == ["Download as CSV"]
+
+
+def test_embeddings_without_our_routes_have_a_plain_chart(small_run):
+    app = open_embeddings(small_run)
+    assert app.get("plotly_chart")
+    assert not app.toggle(key="embeddings:trajectories").disabled
+
+
+def test_embeddings_of_a_run_without_history(small_run):
+    path = History.path(runs.find(small_run))
+    content = path.read_bytes()
+    path.unlink()
+    try:
+        app = open_embeddings(small_run)
+        assert app.toggle(key="embeddings:trajectories").disabled
+        assert any("stored without a history" in c.value for c in app.caption)
+        app.segmented_control(key="embeddings:colour").set_value("step").run()
+        assert not app.exception
+        assert app.get("plotly_chart")
+    finally:
+        path.write_bytes(content)

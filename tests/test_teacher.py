@@ -15,7 +15,7 @@ from cake_core.training import TrainConfig
 
 MNIST = ["mnist/cnn", "mnist/lenet5", "mnist/mlp", "mnist/resnet4", "mnist/vit3"]
 FASHION = ["fashion-mnist/lenet5", "fashion-mnist/resnet4"]
-SHIPPED = ["digits/lenet5", *FASHION, *MNIST, "moons/mlp", "usps/lenet5"]
+SHIPPED = ["cifar10/resnet4", "digits/lenet5", *FASHION, *MNIST, "moons/mlp", "usps/lenet5"]
 
 
 def test_shipped_teachers_and_their_goals():

@@ -126,12 +126,19 @@ def _something_else() -> dict[str, Any]:
     )
     shape = [2]
     if kind == "Images":
+        channels = st.segmented_control(
+            "Colours",
+            [1, 3],
+            default=3,
+            required=True,
+            format_func={1: "Grey", 3: "RGB"}.get,
+            key="own_teacher:colours",
+            width="stretch",
+        )
         with st.container(horizontal=True):
-            channels = st.selectbox(
-                "Colours", [1, 3], index=1, format_func=lambda c: "grey" if c == 1 else "RGB", key="own_teacher:c"
-            )
             height, width = (
-                st.number_input(what, 4, 512, 32, key=f"own_teacher:{what}") for what in ("Height", "Width")
+                st.number_input(f"{what}, pixels", 4, 512, 32, key=f"own_teacher:{what}")
+                for what in ("Height", "Width")
             )
         shape = [channels, height, width]
     st.caption("No examples are here then: samples and students can be made, but accuracies can't be measured.")

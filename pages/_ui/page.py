@@ -189,7 +189,7 @@ class Screen:
             CakeError: this session holds too many jobs.
         """
         job = runner().find(self._state["job"]) if self._state["job"] else None
-        if job is not None and fixed_part(Experiment.from_dict(job.spec["experiment"])) == fixed_part(self.experiment):
+        if job is not None and self._fits(job.spec["experiment"]):
             self._carry_over(job)
             return job
         if job is not None:
@@ -198,6 +198,12 @@ class Screen:
         job = runner().submit("distill", {"experiment": experiment, **spec}, owner=st.session_state.owner)
         self._state["job"] = job.name
         return job
+
+    def _fits(self, theirs: Mapping[str, Any]) -> bool:
+        """Whether the experiment of a job is the page's, but for what may change while it runs."""
+        # The data first: those of another experiment may have been removed, and then it is no experiment any more.
+        same_data = theirs["data"] == self.experiment.data.to_dict()
+        return same_data and fixed_part(Experiment.from_dict(theirs)) == fixed_part(self.experiment)
 
     def _carry_over(self, job: Job) -> None:
         """Tells a job about live settings that have changed on the page."""

@@ -170,6 +170,8 @@ def show_teacher(job: Job, *, key: str) -> None:
         )
     if card["origin"] == "imported":
         _show_import(seen)
+    if seen.get("other_data"):
+        st.caption("It learned from other examples of this data set than those that are here: the checksums differ.")
     left, right = st.columns(2, gap="large")
     if seen["confusion"] is not None:
         left.plotly_chart(figures.confusion(seen["confusion"], classes), key=f"{key}:confusion", config=STILL)
@@ -189,7 +191,11 @@ def show_teacher(job: Job, *, key: str) -> None:
 def _show_import(seen: Mapping[str, Any]) -> None:
     """Where an imported teacher comes from, what makes one doubt it, and what it says about one example."""
     card = seen["card"]
-    how = PRESETS[card["normalisation"]["preset"]][0]
+    wanted = card["normalisation"]
+    how = PRESETS[wanted["preset"]][0]
+    if wanted["preset"] == "custom":
+        mean, std = (", ".join(f"{v:g}" for v in wanted[k]) for k in ("mean", "std"))
+        how = f"Mean {mean}, deviation {std}"
     st.caption(
         f"Imported from `{card['file']}` ({'ONNX' if card['format'] == 'onnx' else card['format']}), SHA-256 "
         f"`{card['sha256'][:12]}…`. Normalisation of its inputs: {how[0].lower() + how[1:]}."
@@ -439,16 +445,22 @@ def show_figure_three() -> None:
         pairs = [r for r in rows if r["method"] != "noise"]
         st.markdown(
             "MNIST, four types of network with about 100,000 parameters each: every teacher with every student, "
-            f"{int(pairs[0]['samples']):,} synthetic samples, mean and standard deviation over {pairs[0]['seeds']} "
-            f"seeds on {int(pairs[0]['n_test']):,} test images. The grey line is a student of noise alone."
+            f"{int(pairs[0]['samples']):,} synthetic samples, mean and standard deviation over {_seeds(pairs)} on "
+            f"{int(pairs[0]['n_test']):,} test images. The grey line is a student of noise alone."
         )
         st.plotly_chart(figures.grid(rows, titles), key="fig3:bars", config=STILL)
         st.caption(
             "The paper prints no numbers for this figure. It says: MLP teachers teach all types well, ResNet teachers "
             "teach others poorly, equal types work well, a ViT student does well only under a ViT teacher, and ResNet "
-            "is the safest student. Here the budget is far smaller: see benchmarks/README.md. Made by "
-            "`python -m cake_core reproduce fig3 --scale quick --seeds 3 --out benchmarks/results`."
+            "is the safest student. Here the budget is far smaller, too small for ViT students: benchmarks/README.md "
+            "says what holds. Made by `python -m cake_core reproduce fig3 --scale quick`."
         )
+
+
+def _seeds(rows: list[dict[str, str]]) -> str:
+    """ "3 seeds", or "1 to 2 seeds" where rows have different numbers of them."""
+    numbers = sorted({int(r["seeds"]) for r in rows})
+    return f"{numbers[0]} to {numbers[-1]} seeds" if len(numbers) > 1 else f"{numbers[0]} seeds"
 
 
 def _spread(row: Mapping[str, Any], name: str, percent: bool = True) -> str:

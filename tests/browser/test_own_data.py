@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,10 +14,18 @@ from .test_live_view import Live
 pytestmark = pytest.mark.browser
 
 
+class Patient(Live):
+    """A page that may take its time: a teacher is trained before anything is seen."""
+
+    def until(self, true: Callable[[], object], seconds: float = 300) -> None:
+        super().until(true, seconds)
+
+
 @pytest.fixture
 def live(browser) -> Iterator[Live]:
     context = browser.new_context(viewport={"width": 1440, "height": 1000})
-    made = Live(context.new_page())
+    made = Patient(context.new_page())
+    made.page.set_default_timeout(300_000)
     yield made
     assert made.errors == []
     context.close()
@@ -35,6 +43,7 @@ def put(live: Live, name: str, content: bytes, folder: Path) -> None:
         ("two_moons", "rings.csv", b"x,y,label\n1,oops,a\n", "Line 2, y is 'oops', which is no number.", table(200)),
         ("images", "dots.zip", b"no zip at all", "The file is no zip file.", zipped(a_set(10, size=(8, 8)))),
     ],
+    ids=["points", "images"],
 )
 def test_bad_file_good_file_and_play(server, live, tmp_path, page, name, bad, sentence, good):
     live.open(f"{server.url}/{page}")

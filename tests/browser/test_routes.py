@@ -134,7 +134,8 @@ def test_films_are_for_our_own_pages(server, job):
 
 
 @pytest.mark.parametrize(
-    "path", ["/live/recordings/nothing", "/live/recordings/..%2f..%2fapp", "/live/x/plotly.min.js"]
+    "path",
+    ["/live/recordings/nothing", "/live/recordings/..%2f..%2fapp", "/live/x/plotly.min.js", "/live/scenes/nothing"],
 )
 def test_other_files_are_not_served(server, path):
     """Unknown paths get Streamlit's own page, or are refused. Never anything else of the folder."""
@@ -149,10 +150,12 @@ def test_other_files_are_not_served(server, path):
 def test_the_scripts_are_served_and_kept(server):
     import plotly
 
+    from pages._ui.embedding_view import embedding_view
     from pages._ui.live_view import VERSION
 
     for path, content in (
         (f"/live/{VERSION}/live_view.js", b"class LiveView"),
+        (f"/{embedding_view.address}", b"class EmbeddingView"),
         (f"/live/{plotly.__version__}/plotly.min.js", b"plotly"),
         ("/live/recordings/home.bin", b"CAKE"),
     ):

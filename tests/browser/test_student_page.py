@@ -16,16 +16,16 @@ RIGHTS = "[...document.querySelectorAll('.cake-live .figures svg')].map((e) => e
 def test_curves_grow_and_the_confusion_matrix_is_there(server, live: Live):  # noqa: F811
     page = live.open(f"{server.url}/student?batches=2&samples=50&steps=2&student.updates=20").page
     live.click("play")
-    page.get_by_text("its teacher (LeNet-5 on Digits (8x8)) 61,706").wait_for(timeout=120_000)
-    page.get_by_label("Architecture").first.click()
-    page.get_by_role("option", name="MLP, 26,122").click()
+    page.get_by_text("its teacher (LeNet-5 on Digits (8x8)) 61,706").wait_for(timeout=240_000)
+    page.locator("[data-testid=stSelectbox]", has_text="Architecture").locator("input").click()
+    page.get_by_role("option").filter(has_text="MLP, 26,122").click()
     page.get_by_text("The student has 26,122 parameters").wait_for()
     page.get_by_role("button", name="Train", exact=True).click()
 
-    live.until(lambda: page.evaluate(POINTS) > 1, 120)
+    live.until(lambda: page.evaluate(POINTS) > 1, 240)
     first = page.evaluate(POINTS)
     page.evaluate("cakeLive.view.figure.children[2].mine = true")
-    live.until(lambda: page.evaluate(POINTS) > first, 120)
+    live.until(lambda: page.evaluate(POINTS) > first, 240)
     live.click("play")  # it says Pause now
     live.until(lambda: live.state == "paused")
     charts = page.locator(".cake-live .figures > div")
@@ -41,7 +41,7 @@ def test_curves_grow_and_the_confusion_matrix_is_there(server, live: Live):  # n
     page.set_viewport_size({"width": 1440, "height": 1000})
 
     live.click("play")
-    page.get_by_text("Where do student and teacher differ?").wait_for(timeout=180_000)
+    page.get_by_text("Where do student and teacher differ?").wait_for(timeout=300_000)
     page.get_by_text("the teacher's answer").wait_for()  # the rows of the confusion matrix
     page.get_by_role("radio", name="Noise only (control)").click()
     page.get_by_text("Real test images that they read differently").wait_for()

@@ -9,6 +9,10 @@ const SECONDS = 6; // that the whole way takes when it is played
 const REAL = "#8A8A8A", MADE = "#0072B2"; // as in cake_core/figures.py
 // From faint to strong against the background, so that late steps and high values stand out in both themes.
 const SCALES = { light: ["#b8de29", "#55c667", "#1f968b", "#33638d", "#440154"], dark: ["#3e4a89", "#26828e", "#35b779", "#b5de2b", "#fff3a0"] };
+const BUTTONS = {
+  2: [["lasso2d", "select2d", "pan2d", "zoom2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"], ["toImage"]],
+  3: [["orbitRotation", "pan3d", "zoom3d"], ["resetCameraDefault3d"], ["toImage"]],
+};
 const views = new WeakMap();
 
 // -- helpers ----------------------------------------------------------------------------------------------------------
@@ -76,6 +80,7 @@ class EmbeddingView {
       this.pointer = { x: event.clientX - box.left, y: event.clientY - box.top, shift: event.shiftKey };
     };
     for (const kind of ["pointermove", "pointerdown", "pointerup"]) this.dom.plot.addEventListener(kind, track, true);
+    this.dom.plot.addEventListener("pointerdown", (event) => this.press(event), true);
     this.dom.plot.addEventListener("pointerleave", () => this.hideCard());
     this.resized = new ResizeObserver(() => this.resize());
     this.resized.observe(this.dom.plot);
@@ -212,12 +217,12 @@ class EmbeddingView {
     return Object.fromEntries(axes.map((values, axis) => ["xyz"[axis], values]));
   }
   points(places, real, lit) {
-    const three = this.scene.dimensions === 3, size = three ? 3.2 : real ? 6.5 : 6;
+    const three = this.scene.dimensions === 3, size = three ? 3.2 : real ? 6.5 : 6, color = places.map(([row]) => this.colourOf(row));
     return {
       type: three ? "scatter3d" : hasWebGL() ? "scattergl" : "scatter", mode: "markers", hoverinfo: "none", ...this.columns(places),
       marker: {
-        size: lit && this.chosen.size ? size * 1.35 : size, symbol: real ? "circle-open" : "diamond", color: places.map(([row]) => this.colourOf(row)),
-        opacity: lit ? (real ? 0.75 : 0.85) : 0.13, line: { width: real ? 1.3 : 0 },
+        size: lit && this.chosen.size ? size * 1.35 : size, symbol: real ? "circle-open" : "diamond", color,
+        opacity: lit ? (real ? 0.75 : 0.85) : 0.13, line: real ? { width: 1.3, color } : { width: 0 },
       },
     };
   }
@@ -234,6 +239,7 @@ class EmbeddingView {
       const row = s.tracked[k];
       return this.isOn(row) && (!this.chosen.size || this.picked.has(s.sample[row]));
     });
+    const strength = Math.max(0.4, Math.min(0.9, 40 / drawn.length)); // many lines must not cover the points
     return Array.from({ length: s.last }, (_, m) => {
       const gap = Array(s.dimensions).fill(null);
       const places = drawn.flatMap((k) => [[0, this.at(this.rowAt(m, k))], [0, this.at(this.rowAt(m + 1, k))], [0, gap]]);
@@ -241,7 +247,7 @@ class EmbeddingView {
       return {
         type: three ? "scatter3d" : hasWebGL() ? "scattergl" : "scatter", mode: "lines", hoverinfo: "skip", connectgaps: false, ...this.columns(places),
         line: { width: this.chosen.size ? 2 : 1.2, color: this.data.colour === "step" ? this.scale(share) : this.theme.text },
-        opacity: this.data.colour === "step" ? 0.8 : (0.12 + 0.4 * share) * (this.chosen.size ? 1.6 : 1), visible: m < this.now,
+        opacity: strength * (this.data.colour === "step" ? 1 : 0.25 + 0.75 * share), visible: m < this.now,
       };
     });
   }
@@ -264,15 +270,16 @@ class EmbeddingView {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: this.theme.text }, selections: [],
       modebar: { bgcolor: "rgba(0,0,0,0)", color: this.theme.text, activecolor: this.theme.text },
     };
-    if (s.dimensions === 3) return { ...common, scene: { xaxis: axes[0], yaxis: axes[1], zaxis: axes[2], aspectmode: "data", dragmode: "orbit" } };
+    if (s.dimensions === 3) return { ...common, scene: { xaxis: axes[0], yaxis: axes[1], zaxis: axes[2], aspectmode: "data", dragmode: "orbit", camera: { eye: { x: 1, y: 1, z: 0.65 } } } };
     return {
       ...common, dragmode: "lasso", xaxis: axes[0], yaxis: { ...axes[1], scaleanchor: "x", scaleratio: 1 },
       newselection: { line: { color: this.theme.text, width: 1.5, dash: "dot" } },
     };
   }
   size() {
-    const width = this.dom.plot.clientWidth || 320;
-    return { width, height: Math.round(Math.max(320, Math.min(620, 0.95 * width))) };
+    const width = this.dom.plot.clientWidth || 320, height = Math.round(Math.max(320, Math.min(620, 0.95 * width)));
+    this.dom.plot.style.height = `${height}px`;
+    return { width, height };
   }
   resize() {
     if (this.drawn && this.dom.plot.clientWidth && this.dom.plot._fullLayout?.width !== this.dom.plot.clientWidth) this.P.relayout(this.dom.plot, this.size());
@@ -291,7 +298,7 @@ class EmbeddingView {
     this.offset = lines.length; // where the traces with points begin
     this.rows = groups.map(([places]) => places.map(([row]) => row));
     this.P.react(plot, [...lines, ...groups.map((group) => this.points(...group)), ring], this.layout(), {
-      displaylogo: false, displayModeBar: true, doubleClick: "reset", modeBarButtonsToRemove: ["autoScale2d", "tableRotation", "resetCameraLastSave3d"],
+      displaylogo: false, displayModeBar: true, doubleClick: "reset", modeBarButtons: s.dimensions === 3 ? BUTTONS[3] : BUTTONS[2],
       toImageButtonOptions: { filename: "embedding", scale: 2 },
     });
     if (!this.drawn) this.listen(plot);
@@ -322,6 +329,8 @@ class EmbeddingView {
     slider.value = this.now;
     const whole = Math.floor(this.now), next = Math.min(s.last, whole + 1), step = Math.round(s.moments[whole] + (this.now - whole) * (s.moments[next] - s.moments[whole]));
     clock.textContent = `step ${step} of ${s.moments[s.last]}`;
+    // The others were not kept on their way.
+    if (this.steps || this.now < s.last) clock.textContent += `, ${s.tracked.length} samples with a history`;
     slider.setAttribute("aria-valuetext", clock.textContent);
     play.textContent = this.playing ? "❚❚ Pause" : "▶ Play";
     this.root.dataset.moment = this.now.toFixed(2);
@@ -372,20 +381,26 @@ class EmbeddingView {
     plot.on("plotly_click", (event) => {
       const [row] = rowsOf(event);
       if (row === undefined) return;
-      this.clicked = performance.now();
       const chosen = new Set(this.chosen), name = this.scene.name[row];
       if (!chosen.delete(name)) chosen.add(name);
       this.choose([...chosen]);
     });
     plot.on("plotly_selected", (event) => {
-      if (!event?.points) return;
+      if (!event?.points || !this.pressed) return; // it also comes when our own drawing takes the outline away
       const rows = [...new Set(rowsOf(event))].sort((a, b) => a - b), before = this.pointer.shift ? [...this.chosen] : [];
       this.choose([...before, ...rows.map((row) => this.scene.name[row])]);
     });
-    plot.on("plotly_deselect", () => performance.now() - (this.clicked ?? -1e9) > 400 && this.choose([]));
+  }
+  press(event) {
+    // Two presses at one place, which select nothing, end the selection.
+    const before = this.pressed, { x, y } = this.pointer;
+    this.pressed = { at: event.timeStamp, x, y };
+    const twice = before && event.timeStamp - before.at < 400 && Math.hypot(x - before.x, y - before.y) < 6;
+    if (twice && ["lasso", "select"].includes(this.dom.plot._fullLayout?.dragmode) && this.chosen.size) this.choose([]);
   }
   choose(names) {
     const s = this.scene;
+    this.pressed = false;
     this.chosen = new Set(names);
     this.picked = new Set([...this.chosen].filter((name) => s.row.has(name)).map((name) => s.sample[s.row.get(name)]));
     this.hideCard();
