@@ -61,6 +61,15 @@ class Live:
     def state(self) -> str:
         return self.page.evaluate("cakeLive.view.status.state")
 
+    def rest(self) -> None:
+        """Pauses, and waits until the step that was being computed has been seen too."""
+        self.click("play")
+        self.until(lambda: self.state == "paused")
+        before = None
+        while before != self.step:
+            before = self.step
+            self.page.wait_for_timeout(800)
+
     def click(self, name: str) -> None:
         self.page.click(f".cake-live .{name}")
 
@@ -175,7 +184,7 @@ def test_another_page_and_back(server, live):
     live.until(lambda: live.step > 10)
     step = live.step
     live.page.get_by_role("link", name="Compare").first.click()
-    live.page.get_by_text("Which method gives most for the same samples").wait_for()
+    live.page.get_by_role("heading", name="Compare").first.wait_for()
     live.page.get_by_role("link", name="Two moons").first.click()
     live.until(lambda: live.probe("mounts") == 2)
     live.ready()
@@ -269,9 +278,7 @@ def test_details_of_a_sample_change_while_it_runs_and_follow_the_choice_when_it_
     assert len(after["bars"].split("%")) == 11
     assert live.page.locator(".cake-live .partners button:visible").count() == 9
     # At rest: a partner's details come at once, and nothing moves for it.
-    live.click("play")
-    live.until(lambda: live.state == "paused")
-    live.page.wait_for_timeout(400)
+    live.rest()
     step, rest = live.step, live.page.evaluate(SHOWN)
     live.page.click(".cake-live .partners button >> nth=3")
     chosen = live.probe("view.sample")

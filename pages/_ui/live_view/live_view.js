@@ -510,7 +510,7 @@ class Detail {
     write(this.name, `Sample ${(chosen % frame.each) + 1} of mini-batch ${frame.batches[0] + row + 1}`);
     this.root.classList.toggle("unknown", n < 0);
     this.more.classList.toggle("unknown", n < 0);
-    if (n < 0) return write(this.words, "Nothing is known of it at this moment: it is not on the sheet, and it was chosen later.");
+    if (n < 0) return write(this.words, "Nothing is known of it at this moment: it is not on the sheet, and it had not been chosen.");
     this.painter.one(this.large, frame, n);
     this.drawGradient(frame);
     const own = frames.filter((f) => f.ids && f.batches[0] === frame.batches[0]);
