@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -162,14 +163,32 @@ def train_teacher(arguments: argparse.Namespace) -> dict[str, Any]:
         arguments.model,
         teachers.recipe(config.name, arguments.model, **changes),
         seed=arguments.seed,
-        name=f"{config.name}/{arguments.model}",
+        name=f"{config.name}/{arguments.name or arguments.model}",
+        images=arguments.images,
         half=arguments.half,
     )
     for _ in _shown(training, f"training {arguments.model} on {config.name}", lambda s: s.update / s.total):
         pass
     folder = Path(arguments.out) if arguments.out else teachers.SHIPPED_FOLDER
-    card = training.teacher.save(folder / config.name, arguments.model)
+    card = training.teacher.save(folder / config.name, arguments.name or arguments.model)
     return {**card.__dict__, "accuracy": card.accuracy.to_dict()}
+
+
+def train_diffusion(arguments: argparse.Namespace) -> dict[str, Any]:
+    from . import data, devices, diffusion
+
+    config = diffusion.DiffusionConfig.from_query(_pairs(arguments.set))
+    info = data.info(arguments.data)
+    for _ in _shown(data.images.download(info.name), f"downloading {info.name}", lambda share: share):
+        pass
+    dataset = data.load(data.DataConfig(name=info.name)).to(devices.choose(arguments.device))
+    training = diffusion.DiffusionTraining(
+        dataset, config, seed=arguments.seed, name=arguments.name or info.name, images=arguments.images
+    )
+    for _ in _shown(training, f"training a diffusion model on {info.name}", lambda s: s.update / s.total):
+        pass
+    card = training.model.save(Path(arguments.out) if arguments.out else diffusion.SHIPPED_FOLDER)
+    return card.__dict__
 
 
 def import_teacher(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -246,6 +265,71 @@ def distill(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def serve(arguments: argparse.Namespace) -> dict[str, Any]:
+    from . import devices, service
+    from . import teacher as teachers
+    from .black_box import LocalBlackBox
+
+    teacher, device = teachers.load(arguments.teacher), devices.choose(arguments.device)
+    more = {k: getattr(arguments, k) for k in ("budget", "answers", "errors", "latency")}
+    box = LocalBlackBox.of(teacher, device=device, **more)
+    service.run(box, _terms(arguments), arguments.port)
+    return {"teacher": teacher.card.name, **box.usage().to_dict()}
+
+
+def steal(arguments: argparse.Namespace) -> dict[str, Any]:
+    from . import runs
+    from .few_call import FewCallConfig
+    from .stealing import BUDGETS, TITLES, Sweep
+    from .teacher import card
+
+    flat = _pairs(arguments.set)
+    if arguments.teacher:
+        flat |= {"teacher": arguments.teacher, "data.name": card(arguments.teacher).data["name"]}
+    if arguments.data:
+        flat["data.name"] = arguments.data
+    if "budget" in flat:
+        raise CakeError("The budget is set with --budget, not with --set: it may be several numbers.")
+    flat |= {"budget": "1", "device": arguments.device}  # of many budgets each has its turn
+    config = FewCallConfig.from_query(flat)
+    if arguments.url or arguments.http:
+        return _steal_once(config.with_budget((arguments.budget or [32])[-1]), arguments)
+    sweep = Sweep(config, arguments.variants or list(TITLES), arguments.budget or BUDGETS, arguments.seeds)
+    for _ in _shown(sweep, f"stealing {config.data.name}", lambda u: u.progress):
+        pass
+    if arguments.out:
+        runs.write_csv(Path(arguments.out) / f"few_call_{config.data.name}.csv", sweep.summary())
+    return {"config": config.to_dict(), "rows": sweep.summary(), "runs": sweep.rows, "refused": sweep.refused}
+
+
+def _steal_once(config: Any, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One attack through HTTP: on a service somewhere, or on one that is started here for it."""
+    from contextlib import nullcontext
+
+    from . import service
+    from . import teacher as teachers
+    from .black_box import LocalBlackBox, RemoteBlackBox
+    from .few_call import FewCall
+    from .pipeline import resolve_teacher
+
+    here = nullcontext(arguments.url)
+    if not arguments.url:
+        name = resolve_teacher(config.experiment)
+        if name is None or config.quality:
+            raise CakeError("Only a teacher that is trained already can be a service. Name one with --teacher.")
+        more = {"errors": arguments.errors, "latency": arguments.latency}
+        box = LocalBlackBox.of(teachers.load(name), budget=config.budget, answers=config.answers, **more)
+        here = service.serving(box, _terms(arguments))
+    with here as url:
+        remote = RemoteBlackBox(url, arguments.key)
+        run = FewCall(config, box=remote, stranger=bool(arguments.url))
+        for _ in _shown(run, f"stealing from {url}", lambda u: u.progress):
+            pass
+        usage = remote.usage().to_dict()
+        remote.close()
+    return {"config": config.to_dict(), "runs": [run.outcome.to_dict()], "counted_by_the_service": usage}
+
+
 def record(arguments: argparse.Namespace) -> dict[str, Any]:
     from . import frames
     from .pipeline import Distillation, Experiment
@@ -270,6 +354,53 @@ def reproduce(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.out:
         run.write(Path(arguments.out))
     return run.result()
+
+
+def detect(arguments: argparse.Namespace) -> dict[str, Any]:
+    from . import data, runs
+    from .lineup import KINDS, PROBES, LineUp, LineUpConfig, everyone, summary
+
+    name = arguments.data or ("mnist" if data.info("mnist").on_disk() else "digits")
+    config = LineUpConfig.from_query({"data.name": data.info(name).name, **_pairs(arguments.set)})
+    suspects = everyone(config, arguments.kinds or tuple(KINDS), arguments.seeds)
+    run = LineUp(
+        config,
+        suspects,
+        probes=arguments.probes or tuple(PROBES),
+        scores=arguments.scores or ("kl", "acs", "cka", "mmd"),
+    )
+    for _ in _shown(run, f"{config.teachers} teachers, {len(suspects)} students on {name}", lambda u: u.progress):
+        pass
+    rows = summary(run.rows)
+    standardised = summary(run.rows, "standardised")
+    if arguments.out:
+        runs.write_csv(Path(arguments.out) / "detect.csv", [_flat(r) for r in rows + standardised])
+    return {
+        "config": config.to_dict(),
+        "teachers": [t.card.accuracy.to_dict() for t in run.teachers],
+        "students": [
+            {"kind": s.kind, "teacher": s.truth, "seed": s.seed, "accuracy": t.card.accuracy.to_dict()}
+            for s, t in zip(suspects, run.students, strict=True)
+        ],
+        "calls_of_each_teacher": run.calls,
+        "rows": rows,
+        "standardised": standardised,
+    }
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """A row for a table: intervals as two columns, kinds as one column each."""
+    flat: dict[str, Any] = {}
+    for key, value in row.items():
+        if key == "by_kind":
+            flat |= {f"accuracy_{kind}": share["accuracy"] for kind, share in value.items()}
+        elif key == "published":
+            flat |= dict(zip(("published_accuracy", "published_auc"), value or ("", ""), strict=True))
+        elif key.endswith("_interval"):
+            flat |= dict(zip((f"{key[:-9]}_low", f"{key[:-9]}_high"), value or ("", ""), strict=True))
+        else:
+            flat[key] = "" if value is None else value
+    return flat
 
 
 # -- arguments and output ---------------------------------------------------------------------------------------------
@@ -308,7 +439,15 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--model", required=True, help="architecture")
     sub.add_argument("--seed", type=_count(0), default=0, help="seed of weights and order (default 0)")
     sub.add_argument("--out", help="folder to write to (default: the shipped teachers)")
+    _part(sub)
     sub.add_argument("--half", action="store_true", help="round the weights to float16, for a file of half the size")
+    _common(sub)
+
+    sub = command(train_diffusion, "Train a class-conditional diffusion model and write its weights and card.")
+    sub.add_argument("--data", required=True, help="data set of square images")
+    sub.add_argument("--seed", type=_count(0), default=0, help="seed of weights, order and noise (default 0)")
+    sub.add_argument("--out", help="folder to write to (default: the shipped models)")
+    _part(sub)
     _common(sub)
 
     sub = command(import_teacher, "Import a teacher of your own: safetensors of a listed architecture, or ONNX.")
@@ -333,16 +472,45 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seeds", type=_count(1), default=1, help="how many seeds, from 0 on (default 1)")
     _common(sub)
 
+    sub = command(steal, "Copy a teacher that only answers, with few calls, in several ways and with several budgets.")
+    sub.add_argument("--teacher", help="shipped teacher, or 'run:<id>' (default: the usual one of the data)")
+    sub.add_argument("--data", help="data set (default: the teacher's, or digits)")
+    sub.add_argument("--budget", nargs="+", type=_count(1), metavar="N", help="calls per class (default 4 8 ... 128)")
+    sub.add_argument("--variants", nargs="+", metavar="NAME", help="which ways (default: all, and their controls)")
+    sub.add_argument("--seeds", type=_count(1), default=1, help="how many seeds, from 0 on (default 1)")
+    sub.add_argument("--out", help="folder to write few_call_<data>.csv to")
+    sub.add_argument("--url", help="ask a service at this address instead, once, with the last of the budgets")
+    sub.add_argument("--http", action="store_true", help="ask the teacher through a service on this machine, once")
+    _service(sub)
+    _common(sub)
+
+    sub = command(serve, "Let a teacher answer over HTTP on this machine, until Ctrl+C.")
+    sub.add_argument("--teacher", required=True, help="shipped teacher, or 'run:<id>'")
+    sub.add_argument("--port", type=_count(0), default=8700, help="port (default 8700)")
+    sub.add_argument("--budget", type=_count(1), help="calls for each class (default: any number)")
+    sub.add_argument("--answers", default="soft", choices=("soft", "hard"), help="soft (default) or hard")
+    _service(sub)
+    sub.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+
+    sub = command(detect, "Name the teacher that a student was copied from: probes and scores, beside controls.")
+    sub.add_argument("--data", help="data set (default: mnist where it is on this machine, else digits)")
+    sub.add_argument("--kinds", nargs="+", metavar="KIND", help="of students: kd, scratch, outsider, or a method")
+    sub.add_argument("--seeds", type=_count(1), default=2, help="students of each kind and teacher (default 2)")
+    sub.add_argument("--probes", nargs="+", metavar="SOURCE", help="direct, generator, real, other, surest, noise")
+    sub.add_argument("--scores", nargs="+", metavar="SCORE", help="kl, acs, cka, mmd")
+    sub.add_argument("--out", help="folder to write detect.csv to")
+    sub.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change settings")
+
     sub = command(record, "Record a run for replay in the live view.")
     sub.add_argument("--out", required=True, help="file to write")
     sub.add_argument("--every", type=_count(1), default=1, help="a frame after every so many steps (default 1)")
     sub.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change settings")
 
-    sub = command(reproduce, "Reproduce a figure of the CAKE paper.")
-    sub.add_argument("figure", help="which: fig1, fig2 or fig3")
+    sub = command(reproduce, "Reproduce a figure or a table of the CAKE paper.")
+    sub.add_argument("figure", help="which: fig1, fig2, fig3, table1, table2 or table3")
     sub.add_argument("--seeds", type=_count(1), default=5, help="how many seeds (default 5)")
-    sub.add_argument("--scale", default="", help="quick (two cores) or paper (a GPU); for fig2 and fig3")
-    sub.add_argument("--rows", nargs="+", metavar="TEACHER", help="only these teachers now; for fig2 and fig3")
+    sub.add_argument("--scale", default="", help="quick (two cores) or paper (a GPU); not for fig1")
+    sub.add_argument("--rows", nargs="+", metavar="ROW", help="only these teachers or methods now; not for fig1")
     sub.add_argument("--out", help="folder to write CSV files to")
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     return parser
@@ -351,6 +519,48 @@ def _parser() -> argparse.ArgumentParser:
 def _common(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change settings")
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+
+
+def _service(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--key", default="", help="API key of the service (default: none)")
+    sub.add_argument("--errors", type=_share, default=0.0, help="share of requests that fail (default 0)")
+    sub.add_argument("--latency", type=float, default=0.0, help="seconds that a request takes at least (default 0)")
+    sub.add_argument("--dropped", type=_share, default=0.0, help="share of connections that break off (default 0)")
+    sub.add_argument("--rate", type=float, default=0.0, help="requests per second (default: any number)")
+
+
+def _terms(arguments: argparse.Namespace) -> Any:
+    from .service import Terms
+
+    return Terms(key=arguments.key, rate=arguments.rate, dropped=arguments.dropped)
+
+
+def _part(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--name", type=_name, help="its name (default: what it is made of)")
+    sub.add_argument("--images", type=_range, metavar="FIRST:LAST", help="of the training images only these")
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch("[a-z0-9_-]+", text):
+        raise argparse.ArgumentTypeError(f"is made of a-z, 0-9, - and _, not '{text}'")
+    return text
+
+
+def _range(text: str) -> list[int]:
+    parts = text.split(":")
+    if len(parts) != 2 or not all(p.isdecimal() for p in parts):
+        raise argparse.ArgumentTypeError(f"must look like 0:30000, not '{text}'")
+    return [int(p) for p in parts]
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must be a share from 0 to less than 1, not '{text}'")
+    return value
 
 
 def _count(least: int) -> Callable[[str], int]:
@@ -418,7 +628,9 @@ def _deliver(result: Any, target: str | None) -> None:
 
 
 WIDE = 200  # columns of a table that goes to a file
-HIDDEN = ("n_judged", "settings", "sha256", "source", "reference", "classes")  # in JSON only
+# In JSON only.
+HIDDEN = ("n_judged", "settings", "sha256", "source", "reference", "classes", "by", "teachers")
+HIDDEN += ("found_interval", "found_n", "false_alarms_interval", "false_alarms_n")
 
 
 def _cell(value: Any) -> str:

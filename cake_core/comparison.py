@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import evaluation
+from . import data, evaluation
+from .budget import Budget, fit
 from .errors import CakeError
 from .evaluation import Rate
 from .methods import find
+from .oracle import Oracle
 from .pipeline import Distillation, Experiment, Update, need_examples, noise_only
 from .student import KDConfig, Lesson, StudentConfig, StudentTraining, TeacherLogits
 from .synthesis import Synthesis
@@ -42,17 +44,21 @@ SHARED = ("batches", "samples", "sigma")  # what all methods of a comparison get
 class MethodComparison(Iterator[Update]):
     """Distils one teacher by several methods, each with several seeds.
 
-    All methods get the same teacher, the same number of samples from the same prior, and students with the same
-    initial weights and the same number of updates. Everything else is each method's own default for these data.
+    All methods get the same teacher, the same number of samples from the same prior (or the same budget of another
+    kind), and students with the same initial weights and the same number of updates. Everything else is each method's
+    own default for these data, the temperature of its students included.
 
     Args:
         experiment: teacher, data, student, and the settings named in `SHARED`; its first seed is where seeds begin.
         methods: names of methods.
         seeds: how many seeds.
         settings: settings of a method that differ from its defaults, by the method's name.
+        budget: what all get the same of.
+        amount: how much of it, for each method and seed; with "samples" the settings say it.
 
     Attributes:
         rows: one for each finished run: method, seed and the numbers of its outcome.
+        refused: why a method could not run, by its name; the others go on.
     """
 
     def __init__(
@@ -61,10 +67,14 @@ class MethodComparison(Iterator[Update]):
         methods: Sequence[str],
         seeds: int,
         settings: Mapping[str, Mapping[str, Any]] | None = None,
+        budget: Budget = "samples",
+        amount: float = 0,
     ):
         need_examples(experiment.data, "methods can't be compared on it, for nothing judges all of them alike")
         self.experiment, self.methods, self.seeds = experiment, list(methods), seeds
         self.rows: list[dict[str, Any]] = []
+        self.refused: dict[str, str] = {}
+        self._budget, self._amount = budget, amount
         shared = {k: getattr(experiment.settings, k) for k in SHARED}
         # Built now, so that a wrong name or setting is refused before anything is computed.
         self._experiments = [
@@ -73,6 +83,7 @@ class MethodComparison(Iterator[Update]):
                     **experiment.to_dict(),
                     "method": find(name).name,
                     "settings": {**shared, **(settings or {}).get(name, {})},
+                    "student": {**experiment.student.to_dict(), **self._own(name)},
                     "seed": experiment.seed + number,
                 }
             )
@@ -88,17 +99,50 @@ class MethodComparison(Iterator[Update]):
         """Cancels the comparison; the rows so far stay."""
         self._updates.close()
 
+    def _own(self, name: str) -> dict[str, Any]:
+        """What a method wants of its students, but for their architecture, which is the same for all."""
+        wanted = find(name).student_for(data.info(self.experiment.data.name))
+        return {k: v for k, v in wanted.items() if k != "model"}
+
     def _loop(self) -> Iterator[Update]:
         teacher: Teacher | None = None  # trained or loaded once, for all
+        fitted: dict[str, dict[str, Any]] = {}
         for number, experiment in enumerate(self._experiments):
-            run = Distillation(experiment, teacher=teacher, every=50)
-            title = f"{find(experiment.method).title}, seed {experiment.seed}"
-            for update in run:
-                progress = (number + update.progress) / len(self._experiments)
-                if update.progress == 1:
-                    self.rows.append({"method": experiment.method, **run.outcome.to_dict()})
-                yield Update(update.stage, progress, title, training=update.training)
-            teacher = run.teacher
+            method = experiment.method
+            title, share = f"{find(method).title}, seed {experiment.seed}", number / len(self._experiments)
+            if method in self.refused:
+                continue
+            run = None
+            try:
+                if self._budget != "samples" and method not in fitted:
+                    yield Update("synthesis", share, f"{find(method).title}: what does it cost?")
+                    teacher = teacher or (yield from self._teacher(experiment, share))
+                    fitted[method] = fit(experiment, teacher, self._budget, self._amount).settings.to_dict()
+                if method in fitted:
+                    experiment = experiment.replace(settings=fitted[method])
+                run = Distillation(experiment, teacher=teacher, every=50)
+                for update in run:
+                    if update.progress == 1:
+                        self.rows.append({"method": method, **run.outcome.to_dict()})
+                    progress = share + update.progress / len(self._experiments)
+                    yield Update(update.stage, progress, title, training=update.training)
+            except CakeError as error:
+                self.refused[method] = str(error)
+                if len(self.refused) == len(self.methods):
+                    raise
+            if run is not None:
+                teacher = run.teacher
+        yield Update("evaluation", 1.0, "Done")
+
+    def _teacher(self, experiment: Experiment, share: float) -> Generator[Update, None, Teacher]:
+        """The teacher of the comparison, trained first where there is none."""
+        run = Distillation(experiment)
+        for update in run:
+            if run.oracle is not None:
+                break
+            yield Update(update.stage, share, update.note, training=update.training)
+        run.close()
+        return run.teacher
 
 
 def summarise(rows: Iterable[Mapping[str, Any]], by: Sequence[str], values: Sequence[str]) -> list[dict[str, Any]]:
@@ -229,7 +273,7 @@ class StudentComparison(Iterator[Update]):
         self.first: dict[str, nn.Module] = {}
         self.differences: dict[str, dict[str, Any]] = {}
         self.of_teacher: Tensor | None = None
-        self._answers = TeacherLogits(run.oracle.network, run.dataset)
+        self._answers = TeacherLogits(run.network, run.dataset)
         self._updates = self._loop()
 
     def __next__(self) -> Update:
@@ -241,10 +285,10 @@ class StudentComparison(Iterator[Update]):
 
     def begin(self, seed: int) -> dict[str, StudentTraining]:
         """The students of one seed before their first update, by source."""
-        dataset = self.run.dataset
+        dataset, softness = self.run.dataset, (self.config.targets, self.config.temperature)
         lessons: dict[str, Callable[[], Lesson]] = {
-            "samples": lambda: Lesson.from_samples(self.run.samples, self.config.targets),
-            "noise": lambda: Lesson.from_samples(self._noise(seed), self.config.targets),
+            "samples": lambda: Lesson.from_samples(self.run.samples, *softness),
+            "noise": lambda: Lesson.from_samples(self._noise(seed), *softness),
             "kd": lambda: Lesson.from_teacher(dataset, self._answers, self.kd),
             "labels": lambda: Lesson.from_labels(dataset),
         }
@@ -252,7 +296,7 @@ class StudentComparison(Iterator[Update]):
 
     def _loop(self) -> Iterator[Update]:
         first = self.run.experiment.seed
-        self.of_teacher = yield from self._asked(self.run.oracle.network, Update("data", 0.0, "Asking the teacher"))
+        self.of_teacher = yield from self._asked(self.run.network, Update("data", 0.0, "Asking the teacher"))
         for number, seed in enumerate(range(first, first + self.seeds)):
             students = self.begin(seed)
             for step, source, share in self._lock_step(students, seed):
@@ -319,7 +363,7 @@ class StudentComparison(Iterator[Update]):
         if dataset.info.kind == "points":
             points = evaluation.grid(dataset.half_width, PLANE, dataset.test_x.device)
             plane = evaluation.agreement(
-                evaluation.predict(network, points), evaluation.predict(self.run.oracle.network, points)
+                evaluation.predict(network, points), evaluation.predict(self.run.network, points)
             )
         self.results.append(
             StudentResult(
@@ -342,7 +386,8 @@ class StudentComparison(Iterator[Update]):
         """As many samples of the prior as the run has, with the answers of its teacher."""
         settings, info = noise_only(self.run.experiment).settings, self.run.dataset.info
         device = self.run.dataset.test_x.device
-        problem = Problem(self.run.oracle, info.shape, len(info.classes), settings.batches, device)
+        oracle = Oracle(self.run.network, device, find("noise").access, frozen=True)
+        problem = Problem(oracle, info.shape, len(info.classes), settings.batches, device)
         synthesis = Synthesis(find("noise")(settings), problem, seed=seed, every=sys.maxsize)
         for _ in synthesis:
             pass
@@ -379,7 +424,7 @@ def differences(
     dataset, names = run.dataset, run.dataset.info.classes
     if dataset.info.kind == "points":
         points = evaluation.grid(dataset.half_width, PLANE, dataset.test_x.device)
-        networks = {"teacher": run.oracle.network, "student": student}
+        networks = {"teacher": run.network, "student": student}
         answers = {k: evaluation.predict(n, points).argmax(dim=1).view(PLANE, PLANE) for k, n in networks.items()}
         return {"half_width": dataset.half_width, **{k: a.tolist() for k, a in answers.items()}}
     theirs, its = (z.softmax(dim=1).max(dim=1) for z in (of_teacher, of_student))

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
+from . import hooks
+
 __all__ = [
     "NEAR",
     "Rate",
@@ -19,6 +21,7 @@ __all__ = [
     "boundary_distance",
     "boundary_line",
     "calibration_error",
+    "channel_statistics",
     "confusion",
     "coverage",
     "grid",
@@ -110,6 +113,29 @@ def accuracy(logits: Tensor, labels: Tensor) -> Rate:
 def agreement(student: Tensor, teacher: Tensor) -> Rate:
     """Share of inputs on which student and teacher name the same class; logits (N, C) of both."""
     return accuracy(student, teacher.argmax(dim=1))
+
+
+@torch.no_grad()
+def channel_statistics(network: nn.Module, x: Tensor) -> Tensor:
+    """What each layer of batch normalisation remembers of its training data, beside what inputs give there.
+
+    Args:
+        network: with batch normalisation.
+        x: inputs (N, *shape).
+
+    Returns:
+        One row for each channel of each layer (K, 5): the layer's place, the remembered and the given mean, the
+        remembered and the given standard deviation; the last four in units of the layer's root mean square deviation.
+    """
+    with hooks.inputs_of(hooks.batch_norms(network)) as seen, in_eval_mode(network):
+        network(x)
+    rows = []
+    for place, (layer, h) in enumerate(seen):
+        var, mean = torch.var_mean(h.float(), dim=[d for d in range(h.dim()) if d != 1], correction=0)
+        unit = layer.running_var.mean().sqrt()
+        both = [layer.running_mean, mean, layer.running_var.sqrt(), var.sqrt()]
+        rows.append(torch.stack([torch.full_like(mean, place), *(v / unit for v in both)], dim=1))
+    return torch.cat(rows)
 
 
 def confusion(rows: Tensor, columns: Tensor, classes: int) -> Tensor:

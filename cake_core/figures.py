@@ -11,14 +11,25 @@ from plotly.subplots import make_subplots
 
 __all__ = ["copies"]
 
-# Okabe and Ito's colours, one for each method wherever it appears.
+# One colour for each method wherever it appears: Okabe and Ito's for those of the paper's Fig. 1, others beside them.
 COLOURS = {
     "cake": "#0072B2",
+    "cake_plus": "#1B3A8A",
     "lake": "#009E73",
     "naive": "#D55E00",
     "generative": "#CC79A7",
     "noise": "#8A8A8A",
     "brownian": "#B8860B",
+    "kd": "#3D3D3D",
+    "deepdream": "#E69F00",
+    "deepinversion": "#7A5195",
+    "adi": "#A05195",
+    "dafl": "#2F8F9D",
+    "rdskd": "#665191",
+    "dfad_activation": "#C0392B",
+    "zskd": "#8B7500",
+    "zsdb3kd": "#6B4226",
+    "gd": "#5F9E6E",
     "teacher": "#56B4E9",
 }
 
@@ -119,6 +130,89 @@ def methods(summary: Sequence[dict[str, Any]], value: str) -> go.Figure:
         showlegend=False,
     )
     return figure
+
+
+COSTS = {"calls": "Calls of the teacher, forward and gradient", "seconds": "Seconds of making samples"}
+
+
+def costs(summary: Sequence[dict[str, Any]], value: str, cost: str) -> go.Figure:
+    """What a value costs each method: one point for each, with one standard deviation each way.
+
+    Args:
+        summary: rows of `comparison.summarise` by method, with a "title" for each.
+        value: which value, a key of `METRICS`.
+        cost: a key of `COSTS`; on a logarithmic axis, since costs differ by powers of ten.
+    """
+    figure = go.Figure()
+    for r in summary:
+        if r[f"{value}_mean"] is None:
+            continue
+        figure.add_scatter(
+            x=[max(r[f"{cost}_mean"], 1e-3)],
+            y=[100 * r[f"{value}_mean"]],
+            error_y={"type": "data", "array": [100 * r[f"{value}_std"]], "visible": True},
+            error_x={"type": "data", "array": [r[f"{cost}_std"]], "visible": r[f"{cost}_std"] > 0},
+            mode="markers+text",
+            marker={"size": 11, "color": COLOURS[r["method"]], "symbol": _symbol(r["method"])},
+            text=[r["title"]],
+            textposition=PLACES[list(COLOURS).index(r["method"]) % len(PLACES)],
+            cliponaxis=False,
+            name=r["title"],
+        )
+    figure.update_layout(
+        height=340,
+        margin={"l": 50, "r": 30, "t": 20, "b": 45},
+        xaxis={"type": "log", "title": COSTS[cost], "dtick": 1},
+        yaxis={"range": [0, 108], "ticksuffix": " %", "title": METRICS[value]},
+        showlegend=False,
+    )
+    return figure
+
+
+PLACES = ("middle right", "top center", "bottom center", "middle left")  # of labels, so that few overlap
+# Shapes as well as colours tell methods apart.
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "triangle-down", "hexagon")
+
+
+def beside_paper(rows: Sequence[dict[str, str]]) -> go.Figure:
+    """Accuracy of students as made here, beside what the paper prints, from the rows of a reproduced table.
+
+    Args:
+        rows: as `paper.Table.write` writes them, read back from CSV.
+    """
+    labels = [f"{r['label']}, {r['student']}" for r in rows]
+    ours = go.Bar(
+        y=labels,
+        x=[100 * float(r["student_accuracy_mean"]) for r in rows],
+        error_x={"type": "data", "array": [100 * float(r["student_accuracy_std"]) for r in rows]},
+        orientation="h",
+        marker_color=[COLOURS[r["method"]] for r in rows],
+        name="here",
+        hovertemplate="%{y}: %{x:.1f} %<extra>here</extra>",
+    )
+    printed = [(label, r) for label, r in zip(labels, rows, strict=True) if r["paper_student"]]
+    symbols = ["diamond" if r["same_pair"] == "True" else "diamond-open" for _, r in printed]
+    theirs = go.Scatter(
+        y=[label for label, _ in printed],
+        x=[float(r["paper_student"]) for _, r in printed],
+        mode="markers",
+        marker={"symbol": symbols, "size": 10, "line": {"width": 1.5, "color": "#8A8A8A"}, "color": "#8A8A8A"},
+        name="in the paper, at its own budget (open: of other data or networks)",
+        hovertemplate="%{y}: %{x:.1f} %<extra>the paper</extra>",
+    )
+    figure = go.Figure([ours, theirs])
+    figure.update_layout(
+        height=90 + 30 * len(rows),
+        margin={"l": 10, "r": 20, "t": 10, "b": 40},
+        xaxis={"range": [0, 104], "ticksuffix": " %", "title": "Student's accuracy on real test data"},
+        yaxis={"autorange": "reversed"},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+    )
+    return figure
+
+
+def _symbol(method: str) -> str:
+    return SYMBOLS[list(COLOURS).index(method) % len(SYMBOLS)]
 
 
 PATTERN = {"shape": "/", "fgopacity": 0.5, "size": 6}
@@ -591,5 +685,161 @@ def agreement_by_samples(rows: Sequence[dict[str, str]]) -> go.Figure:
     figure.update_yaxes(title="agreement with the teacher, %", range=[30, 102], col=1)
     figure.update_layout(
         height=380, margin={"l": 10, "r": 10, "t": 40, "b": 40}, legend={"orientation": "h", "y": -0.2}
+    )
+    return figure
+
+
+def lineup(accuracies: Mapping[str, Mapping[str, float]]) -> go.Figure:
+    """Test accuracy of teachers and suspects, with 95 % intervals: all much alike, so it does not tell who copied whom.
+
+    Args:
+        accuracies: "value", "low" and "high" by name, in order.
+    """
+    rates = list(accuracies.values())
+    figure = _bars(
+        list(accuracies),
+        [r["value"] for r in rates],
+        [(r["low"], r["high"]) for r in rates],
+        [COLOURS["teacher" if name.startswith("Teacher") else "noise"] for name in accuracies],
+        "Accuracy on real test data",
+    )
+    figure.update_layout(height=70 + 26 * len(rates), margin={"l": 76})
+    return figure
+
+
+def likeness(
+    names: Sequence[str],
+    scores: Sequence[float],
+    limit: float | None,
+    named: int | None,
+    truth: int | None = None,
+    top: float = 0.0,
+) -> go.Figure:
+    """How alike a suspect is to each teacher: one bar for each, orange for who is named, a line for what it takes.
+
+    Args:
+        names: of the teachers.
+        scores: one for each, above 0.
+        limit: what it takes to be named; None where it is not known.
+        named: who is named, None for nobody.
+        truth: who it was, where that is known; ringed.
+        top: what the axis reaches at least, so that several such charts have one scale.
+    """
+    figure = go.Figure(
+        go.Bar(
+            y=list(names),
+            x=list(scores),
+            orientation="h",
+            marker={
+                "color": [NAMED if k == named else COLOURS["teacher"] for k in range(len(names))],
+                "line": {"color": COLOURS["noise"], "width": [3 if k == truth else 0 for k in range(len(names))]},
+            },
+            text=[f"{s:.2f}" for s in scores],
+            textposition="auto",
+            hoverinfo="skip",
+        )
+    )
+    top = max([*scores, limit or 0.0, top])
+    if limit is not None:
+        line = {"dash": "dash", "color": COLOURS["noise"], "width": 2}
+        # Above the bars, and on the side where there is room.
+        place = {"annotation_y": 1, "annotation_yanchor": "bottom", "annotation_yref": "paper"}
+        place["annotation_xanchor"] = "right" if limit > 0.6 * top else "left"
+        figure.add_vline(x=limit, line=line, annotation_text="to be named", **place)
+    figure.update_layout(
+        height=80 + 30 * len(names),
+        margin={"l": 10, "r": 10, "t": 22, "b": 36},
+        xaxis={"title": "likeness of answers", "range": [0, 1.05 * top], "nticks": 6},
+        yaxis={"autorange": "reversed"},
+        showlegend=False,
+    )
+    return figure
+
+
+NAMED = "#D55E00"
+
+
+def detectability(rows: Sequence[Mapping[str, str]], titles: Mapping[str, str]) -> go.Figure:
+    """How often the true teacher is named, against the number of probes: one line for each source of probes.
+
+    Args:
+        rows: as in detect.csv, of one score.
+        titles: what a source is called; those that are not in it are left out.
+    """
+    figure = go.Figure()
+    for source, title in titles.items():
+        mine = [r for r in rows if r["probes"] == source]
+        low, high = ([100 * float(r[f"accuracy_{k}"]) for r in mine] for k in ("low", "high"))
+        value = [100 * float(r["accuracy"]) for r in mine]
+        colour, dash = SOURCES_OF_PROBES[source]
+        figure.add_trace(
+            go.Scatter(
+                x=[f"{int(r['n']):,} probe{'s'[: int(r['n']) > 1]}" for r in mine],
+                y=value,
+                error_y={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [h - v for h, v in zip(high, value, strict=True)],
+                    "arrayminus": [v - k for v, k in zip(value, low, strict=True)],
+                    "thickness": 1,
+                },
+                mode="lines+markers",
+                name=title,
+                line={"color": colour, "dash": dash},
+            )
+        )
+    if rows:
+        line = {"dash": "dot", "color": COLOURS["noise"]}
+        figure.add_hline(y=100 / int(rows[0]["teachers"]), line=line, annotation_text="blind guess")
+    figure.update_layout(
+        height=380,
+        margin={"l": 50, "r": 10, "t": 10, "b": 40},
+        yaxis={"range": [0, 104], "ticksuffix": " %", "title": "true teacher named"},
+        legend={"orientation": "h", "y": -0.15},
+    )
+    return figure
+
+
+SOURCES_OF_PROBES = {
+    "direct": (COLOURS["cake"], "solid"),
+    "generator": (COLOURS["generative"], "solid"),
+    "real": (COLOURS["naive"], "dash"),
+    "other": (COLOURS["deepdream"], "dash"),
+    "surest": (COLOURS["lake"], "dash"),
+    "noise": (COLOURS["noise"], "dot"),
+}
+
+
+def plane(networks: Mapping[str, Sequence[Any]], x: Sequence[Sequence[float]], width: float) -> go.Figure:
+    """The decision boundaries of a suspect, broad and grey, and of several teachers over the plane; probes among them.
+
+    Args:
+        networks: by name, the suspect first, boundaries as line segments (S, 2, 2).
+        x: probes (N, 2).
+        width: half the side of the square in view.
+    """
+    figure = go.Figure()
+    for number, (name, segments) in enumerate(networks.items()):
+        xs, ys = ([v for a, b in segments for v in (a[i], b[i], None)] for i in (0, 1))
+        first = number == 0
+        colour = COLOURS["noise"] if first else CLASS_COLOURS[(number - 1) % len(CLASS_COLOURS)]
+        line = {"color": colour, "width": 5 if first else 1.8}
+        figure.add_trace(go.Scatter(x=xs, y=ys, mode="lines", name=name, line=line, hoverinfo="name"))
+    figure.add_trace(
+        go.Scatter(
+            x=[p[0] for p in x],
+            y=[p[1] for p in x],
+            mode="markers",
+            name="probes",
+            marker={"size": 5, "color": COLOURS["noise"]},
+            hoverinfo="skip",
+        )
+    )
+    figure.update_layout(
+        height=420,
+        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        xaxis={"range": [-width, width], "visible": False},
+        yaxis={"range": [-width, width], "visible": False, "scaleanchor": "x"},
+        legend=LEGEND_BELOW,
     )
     return figure

@@ -36,6 +36,8 @@ import torch
 from torch import Tensor
 
 from . import evaluation
+from .history import evenly
+from .methods import METHODS
 from .pipeline import Distillation, Update
 from .synthetic import Snapshot
 
@@ -49,6 +51,7 @@ PARTNERS_SHOWN = 24  # of the chosen sample, at most: a group has as many as the
 POINTS_SHOWN = 4000  # of the samples, at most
 PIXEL_LIMIT = 1e6  # of samples that run off to infinity, so that a picture can still be made
 DATA_SHOWN = 600  # of the teacher's data
+CHANNELS_SHOWN = 300  # of all layers of batch normalisation
 
 
 def encode(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None) -> bytes:
@@ -119,14 +122,16 @@ class DistillationView:
         if info.kind == "images":
             return encode({**header, "near": evaluation.NEAR})
         width = run.dataset.half_width
-        line = evaluation.boundary_line(run.oracle.network, width).numpy().astype("<f4")
+        line = evaluation.boundary_line(run.network, width).numpy().astype("<f4")
         shown = run.dataset.inputs(run.dataset.train_x[:DATA_SHOWN]).cpu()
         arrays = {
-            "teacher": self._surface(run.oracle.network, width),
+            "teacher": self._surface(run.network, width),
             "boundary": line,
             "data": _quantised(shown, width),
             "data_labels": run.dataset.train_y[:DATA_SHOWN].cpu().numpy().astype("u1"),
         }
+        method = METHODS[run.experiment.method]
+        header |= {"drawn": method.drawn, "in_loop": method.student_in_loop}
         return encode({**header, "half_width": width, "reach": REACH}, arrays)
 
     def frame(self, update: Update, version: int, last: bool = False) -> bytes:
@@ -179,15 +184,21 @@ class DistillationView:
         shown = self._shown(s)
         if s.x.dim() == 3:
             self._points(s, shown, arrays)
+            self._method(arrays)
         else:
             self._images(s, shown, header, arrays)
         labels, x = s.labels.flatten()[shown], s.x.flatten(0, 1)[shown]
         if s.logits is not None:
             confidence, predicted = s.logits.flatten(0, 1)[shown].softmax(dim=-1).max(dim=-1)
-            self._values["hit_rate"] = (predicted == labels).float().mean().item()
+            if self.run.synthesis.method.steered:
+                self._values["hit_rate"] = (predicted == labels).float().mean().item()
             self._values["confidence"] = confidence.mean().item()
+        remembers = "batchnorm" in self.run.synthesis.method.access
+        if remembers and (self._due("statistics", 0.5) or s.step == s.total):
+            values = evaluation.channel_statistics(self.run.network, s.x[0])
+            arrays["statistics"] = values.cpu()[evenly(len(values), CHANNELS_SHOWN)].numpy().astype("<f4")
         if self._due("near", 0.25) or s.step == s.total:
-            distance = evaluation.boundary_distance(self.run.oracle.network, x)
+            distance = evaluation.boundary_distance(self.run.network, x)
             self._values["near_boundary"] = (distance <= evaluation.NEAR).float().mean().item()
             if "distance" in arrays:
                 arrays["distance"][: len(shown)] = distance.cpu().numpy()
@@ -198,13 +209,25 @@ class DistillationView:
             arrays["arrows"] = (-s.gradient.flatten(0, 1)[shown]).cpu().numpy().astype("<f4")
         arrays["labels"] = s.labels.flatten()[shown].cpu().numpy().astype("<u2")  # there may be 1,000 classes
 
+    def _method(self, arrays: dict[str, np.ndarray]) -> None:
+        """What a method for points shows of itself: lines in the plane, the student in its loop."""
+        synthesis, width = self.run.synthesis, self.run.dataset.half_width
+        if synthesis.state is None:
+            return
+        if (lines := synthesis.method.lines(synthesis.state)) is not None:
+            arrays["lines"] = _quantised(lines.flatten(0, 1).cpu(), width)
+        student = synthesis.state.extra.get("student") if synthesis.method.student_in_loop else None
+        if student is not None and self._due("surface", 0.2):
+            arrays["student"] = self._surface(student, width)
+
     def _images(self, s: Snapshot, shown: Tensor, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """See the head of this module."""
         in_flight, each = s.labels.numel(), s.labels.shape[1]
-        data, network = self.run.dataset, self.run.oracle.network
+        data, network = self.run.dataset, self.run.network
         group = self.run.synthesis.method.groups(self.run.synthesis.problem)[1]
         header |= {"sheet": len(shown), "in_flight": in_flight, "each": each, "group": group}
         header |= {"contrast": s.weights.get("contrast", 0) > 0, "gradients": s.gradient is not None}
+        header["steered"] = self.run.synthesis.method.steered
         ids = shown.tolist()
         chosen = None if self.sample is None else self.sample % in_flight
         if chosen is not None:

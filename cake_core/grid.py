@@ -1,10 +1,12 @@
-"""Grids: every teacher with every student over several seeds. Each cell is stored as soon as it is done, so that a grid
-goes on where it stopped, and cells that two grids share are computed once.
+"""Grids: every teacher with every student over several seeds. Each cell is stored as soon as it is done, and within a
+cell each part of the samples, so that a grid goes on where it stopped; cells that two grids share are computed once.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,54 +24,29 @@ from .student import StudentTraining
 from .synthetic import SyntheticSet
 from .teacher import Teacher, TeacherTraining
 
-__all__ = ["Grid"]
+__all__ = ["Cells", "Grid"]
 
 Row = dict[str, Any]
 
 STEPS_BETWEEN_UPDATES = 4  # of a synthesis, so that a pause is felt soon
 
 
-class Grid(Iterator[Update]):
-    """Distils every teacher into every student. All students of a teacher and a seed learn from the same samples.
-
-    Beside each pair stands its control: a student of noise alone, labelled by the same teacher.
+class Cells(Iterator[Update]):
+    """Distils many experiments and stores each as soon as it is done.
 
     Args:
-        experiment: data, method and its settings, device, precision; its seed is where seeds begin.
-        teachers: names of teachers, or architectures, which are trained once and stored with the cells.
-        students: architectures.
-        seeds: how many seeds.
-        student: how the students are trained, where that differs from the defaults of their architecture.
-        controls: with how many of the seeds the control is run.
+        rounds: experiments that differ in their student alone stand in one list: they learn from the same samples.
         folder: where cells are stored (None: among the runs).
 
     Attributes:
         rows: one for each finished cell: teacher, student, method, seed and the numbers.
     """
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        teachers: Sequence[str],
-        students: Sequence[str],
-        seeds: int = 1,
-        *,
-        student: Mapping[str, Any] | None = None,
-        controls: int = 1,
-        folder: Path | None = None,
-    ):
-        self.teachers, self.students = list(teachers), list(students)
+    def __init__(self, rounds: Sequence[Sequence[Experiment]], folder: Path | None = None):
         self.folder = folder or runs.folder() / "grids"
         self.rows: list[Row] = []
-        base = experiment.to_dict()
-        # Built now, so that a name or setting that makes no sense is refused before anything is computed.
-        self._rounds = [
-            [self._cell(base, teacher, model, number, student or {}, control) for model in self.students]
-            for number in range(seeds)
-            for teacher in self.teachers
-            for control in ((False, True) if number < controls else (False,))
-        ]
-        self._dataset: Dataset | None = None
+        self._rounds = rounds
+        self._datasets: dict[str, Dataset] = {}
         self._updates = self._loop()
 
     def __next__(self) -> Update:
@@ -83,25 +60,6 @@ class Grid(Iterator[Update]):
     def cells(self) -> int:
         """How many cells there are."""
         return sum(map(len, self._rounds))
-
-    @property
-    def names(self) -> list[str]:
-        """Teachers and students, each once."""
-        return list(dict.fromkeys([*self.teachers, *self.students]))
-
-    def summary(self) -> list[Row]:
-        """Mean and standard deviation over seeds of each pair and method, in the order of the grid."""
-        values = ["teacher_accuracy", "student_accuracy", "agreement", "seconds_samples", "seconds_student"]
-        return summarise(self.rows, ["teacher", "student", "method", "n_test", "samples"], values)
-
-    @staticmethod
-    def _cell(
-        base: Mapping[str, Any], teacher: str, model: str, number: int, student: Mapping[str, Any], control: bool
-    ) -> Experiment:
-        cell = Experiment.from_dict(
-            {**base, "teacher": teacher, "student": {**student, "model": model}, "seed": base["seed"] + number}
-        )
-        return noise_only(cell) if control else cell
 
     def _loop(self) -> Iterator[Update]:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -120,11 +78,12 @@ class Grid(Iterator[Update]):
                     samples, spent = yield from self._samples(cell, teacher, done / total, title)
                 if row is None:
                     row = yield from self._student(cell, teacher, samples, done / total, title)
-                    row["seconds_samples"] = round(spent, 2)
+                    row |= {"seconds_samples": round(spent, 2), "experiment": cell.digest()}
                     runs.write_json(self._place(cell, teacher, ".json"), {"experiment": cell.to_dict(), "row": row})
                 self.rows.append(row)
                 done += 1
                 yield Update("evaluation", done / total, title)
+            shutil.rmtree(self._parts(cells[0], teacher), ignore_errors=True)
 
     def _trained(self, cell: Experiment, progress: float) -> Iterator[Update]:
         """A teacher of an architecture, with the first seed of the grid: loaded where it was trained before."""
@@ -141,11 +100,18 @@ class Grid(Iterator[Update]):
     def _samples(self, cell: Experiment, teacher: Teacher, progress: float, title: str) -> Iterator[Update]:
         """The samples of a teacher and a seed, and the seconds they took."""
         start = time.perf_counter()
-        run = Distillation(cell, teacher=teacher, every=STEPS_BETWEEN_UPDATES)
+        parts = self._parts(cell, teacher)
+        run = Distillation(cell, teacher=teacher, every=STEPS_BETWEEN_UPDATES, parts=parts)
         while run.samples is None:
             yield replace(next(run), progress=progress, note=f"Making samples: {title}", snapshot=None)
         run.close()
         return run.samples, time.perf_counter() - start
+
+    def _parts(self, cell: Experiment, teacher: Teacher) -> Path:
+        """Where the mini-batches of a round are stored until its students are done: by all that samples depend on."""
+        plain = {k: v for k, v in cell.to_dict().items() if k != "student"}
+        digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+        return self.folder / "parts" / f"{digest}-{teacher.card.sha256[:12]}"
 
     def _student(
         self, cell: Experiment, teacher: Teacher, samples: SyntheticSet, progress: float, title: str
@@ -186,9 +152,12 @@ class Grid(Iterator[Update]):
         }
 
     def _data(self, cell: Experiment) -> Dataset:
-        if self._dataset is None:
-            self._dataset = data.load(cell.data).to(devices.choose(cell.device))
-        return self._dataset
+        key = cell.data.digest()
+        if key not in self._datasets:
+            self._datasets = {
+                key: data.load(cell.data).to(devices.choose(cell.device))
+            }  # one at a time: they are large
+        return self._datasets[key]
 
     def _place(self, cell: Experiment, teacher: Teacher, ending: str) -> Path:
         """Where a cell is stored: by all that it depends on, the teacher's weights included."""
@@ -198,3 +167,63 @@ class Grid(Iterator[Update]):
         """The row of a cell that was finished before."""
         path = self._place(cell, teacher, ".json")
         return json.loads(path.read_text())["row"] if path.is_file() else None
+
+
+class Grid(Cells):
+    """Distils every teacher into every student. All students of a teacher and a seed learn from the same samples.
+
+    Beside each pair stands its control: a student of noise alone, labelled by the same teacher.
+
+    Args:
+        experiment: data, method and its settings, device, precision; its seed is where seeds begin.
+        teachers: names of teachers, or architectures, which are trained once and stored with the cells.
+        students: architectures.
+        seeds: how many seeds.
+        student: how the students are trained, where that differs from the defaults of their architecture.
+        controls: with how many of the seeds the control is run.
+        folder: where cells are stored (None: among the runs).
+
+    Attributes:
+        rows: one for each finished cell: teacher, student, method, seed and the numbers.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        teachers: Sequence[str],
+        students: Sequence[str],
+        seeds: int = 1,
+        *,
+        student: Mapping[str, Any] | None = None,
+        controls: int = 1,
+        folder: Path | None = None,
+    ):
+        self.teachers, self.students = list(teachers), list(students)
+        base = experiment.to_dict()
+        # Built now, so that a name or setting that makes no sense is refused before anything is computed.
+        rounds = [
+            [self._cell(base, teacher, model, number, student or {}, control) for model in self.students]
+            for number in range(seeds)
+            for teacher in self.teachers
+            for control in ((False, True) if number < controls else (False,))
+        ]
+        super().__init__(rounds, folder)
+
+    @property
+    def names(self) -> list[str]:
+        """Teachers and students, each once."""
+        return list(dict.fromkeys([*self.teachers, *self.students]))
+
+    def summary(self) -> list[Row]:
+        """Mean and standard deviation over seeds of each pair and method, in the order of the grid."""
+        values = ["teacher_accuracy", "student_accuracy", "agreement", "seconds_samples", "seconds_student"]
+        return summarise(self.rows, ["teacher", "student", "method", "n_test", "samples"], values)
+
+    @staticmethod
+    def _cell(
+        base: Mapping[str, Any], teacher: str, model: str, number: int, student: Mapping[str, Any], control: bool
+    ) -> Experiment:
+        cell = Experiment.from_dict(
+            {**base, "teacher": teacher, "student": {**student, "model": model}, "seed": base["seed"] + number}
+        )
+        return noise_only(cell) if control else cell

@@ -64,10 +64,11 @@ class Recorder:
         steps: steps T that each mini-batch takes.
         batches: mini-batches M of the whole run.
         shape: of one sample.
+        delivered: samples that a mini-batch delivers for each one begun; the last of them is the one at the end.
     """
 
-    def __init__(self, steps: int, batches: int, shape: tuple[int, ...]):
-        self._batches, self._steps = batches, steps
+    def __init__(self, steps: int, batches: int, shape: tuple[int, ...], delivered: int = 1):
+        self._batches, self._steps, self._delivered = batches, steps, delivered
         # Points keep their precision: they are small, and numbers rather than shades.
         self._type = torch.float32 if len(shape) == 1 else torch.float16
         size = self._type.itemsize * torch.Size(shape).numel()
@@ -92,7 +93,9 @@ class Recorder:
         largest = torch.finfo(self._type).max
         self._frames.append(x.flatten(0, 1)[self._rows].clamp(-largest, largest).to(self._type))
         if step == self._steps:
-            self._parts[batches[0]] = self._chosen, torch.stack(self._frames).cpu()
+            batch, place = self._chosen // x.shape[1], self._chosen % x.shape[1]
+            index = ((batch + 1) * self._delivered - 1) * x.shape[1] + place
+            self._parts[batches[0]] = index, torch.stack(self._frames).cpu()
 
     def history(self) -> History:
         """What was kept, once all mini-batches have finished."""

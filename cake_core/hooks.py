@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .errors import CakeError
 
-__all__ = ["features", "last_linear"]
+__all__ = ["batch_norms", "features", "inputs_of", "last_linear"]
 
 
 def last_linear(model: nn.Module) -> nn.Linear:
@@ -24,6 +25,11 @@ def last_linear(model: nn.Module) -> nn.Linear:
     return layers[-1]
 
 
+def batch_norms(network: nn.Module) -> list[nn.Module]:
+    """The layers of batch normalisation that remember the statistics of their training data."""
+    return [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+
+
 @contextmanager
 def features(model: nn.Module) -> Iterator[list[Tensor]]:
     """Collects the inputs of the last linear layer, one tensor (B, F) per call of the model inside the block.
@@ -36,3 +42,18 @@ def features(model: nn.Module) -> Iterator[list[Tensor]]:
         yield seen
     finally:
         handle.remove()
+
+
+@contextmanager
+def inputs_of(layers: Iterable[nn.Module]) -> Iterator[list[tuple[nn.Module, Tensor]]]:
+    """Collects what comes into some layers, as pairs of layer and input in the order of the calls.
+
+    Gradients flow through what was collected. The hooks are gone when the block ends, also after an error.
+    """
+    seen: list[tuple[nn.Module, Tensor]] = []
+    handles = [m.register_forward_pre_hook(lambda layer, args: seen.append((layer, args[0]))) for m in layers]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -52,6 +52,7 @@ class Limits:
         max_upload_mb: megabytes of a file of data.
         max_teacher_mb: megabytes of a teacher's file; never more than 300.
         max_uploads_gb: gigabytes of all that was brought and is kept.
+        threads: on how many the CPU computes with images; 0 for all cores.
     """
 
     max_running: int = 8
@@ -63,6 +64,7 @@ class Limits:
     max_upload_mb: int = 20
     max_teacher_mb: int = 300
     max_uploads_gb: float = 10.0
+    threads: int = 0
 
     @classmethod
     def from_environment(cls) -> Limits:
@@ -125,6 +127,7 @@ class Job:
         progress, stage, note, seconds_left: where it is.
         version: counts the edits of its settings.
         wishes: what somebody wants to see in its frames.
+        partner: the job that it goes in lock-step with: a command to one is a command to both.
         result: what it delivered.
     """
 
@@ -143,6 +146,7 @@ class Job:
     version: int = 0
     rate: float | None = None
     wishes: dict[str, Any] = field(default_factory=dict)
+    partner: Job | None = field(default=None, repr=False)
     result: dict[str, Any] | None = None
     scene: bytes | None = field(default=None, repr=False)
     ring: Ring = field(default=None, repr=False)
@@ -151,21 +155,29 @@ class Job:
 
     # -- commands -----------------------------------------------------------------------------------------------
 
+    @property
+    def together(self) -> tuple[Job, ...]:
+        """It, and the job that it goes in lock-step with."""
+        return (self,) if self.partner is None else (self, self.partner)
+
     def play(self) -> None:
         """Lets it run, or queues it where too many run already."""
-        self.runner.play(self)
+        for job in self.together:
+            self.runner.play(job)
 
     def pause(self) -> None:
         """Holds it after the step it is in."""
-        if self.state in ("running", "queued"):
-            self.runner.command(self, "pause")
-            self.runner.change(self, state="paused")
+        for job in self.together:
+            if job.state in ("running", "queued"):
+                self.runner.command(job, "pause")
+                self.runner.change(job, state="paused")
 
     def step(self) -> None:
         """One step, then hold."""
-        if self.state in ACTIVE:
-            self.runner.command(self, "step")
-            self.runner.change(self, state="paused")
+        for job in self.together:
+            if job.state in ACTIVE:
+                self.runner.command(job, "step")
+                self.runner.change(job, state="paused")
 
     def stop(self) -> None:
         """Ends it."""
@@ -175,7 +187,8 @@ class Job:
 
     def reset(self) -> None:
         """Begins it anew, with the settings it has now."""
-        self.runner.reset(self)
+        for job in self.together:
+            self.runner.reset(job)
 
     def set(self, **settings: Any) -> int:
         """Changes settings while it runs; returns the version that frames will carry once they count."""
@@ -185,8 +198,9 @@ class Job:
 
     def pace(self, steps_per_second: float) -> None:
         """How fast it may go; 0 for as fast as it can."""
-        self.rate = steps_per_second
-        self.runner.command(self, "rate", rate=steps_per_second)
+        for job in self.together:
+            job.rate = steps_per_second
+            self.runner.command(job, "rate", rate=steps_per_second)
 
     def touch(self) -> None:
         """Somebody is interested in it, though not by the live view."""
@@ -336,6 +350,13 @@ class JobRunner:
                 self.play(job)
             return job
 
+    def pair(self, one: Job, other: Job) -> None:
+        """From now on two jobs go in lock-step: neither takes a step more than the other, while both have some left."""
+        with self.lock:
+            for job, partner in ((one, other), (other, one)):
+                job.partner = partner
+                self.command(job, "pair", partner=partner.name)
+
     def find(self, name: str) -> Job | None:
         """The job of that name, if it is still known."""
         return self.jobs.get(name)
@@ -343,6 +364,8 @@ class JobRunner:
     def forget(self, job: Job) -> None:
         """Ends a job and drops what is kept of it."""
         job.stop()
+        if job.partner is not None:
+            job.partner.partner = job.partner = None
         with self.lock:
             self.jobs.pop(job.name, None)
 
@@ -431,11 +454,14 @@ class JobRunner:
         worker = self._workers.get(job.worker)
         if worker is None:
             worker = self._workers[job.worker] = WorkerProcess(self._receive, self._ended)
+            worker.send(op="begin", threads=self.limits.threads)
         worker.send(op="submit", job=job.name, kind=job.kind, spec=job.spec)
         if job.rate is not None:
             worker.send(op="rate", job=job.name, rate=job.rate)
         if job.wishes:
             worker.send(op="look", job=job.name, wishes=job.wishes)
+        if job.partner is not None:
+            worker.send(op="pair", job=job.name, partner=job.partner.name)
 
     def _make_room(self, owner: str) -> None:
         """Drops the oldest job of an owner that does not run, where the owner has as many as are allowed."""

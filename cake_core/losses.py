@@ -9,13 +9,29 @@ References: | Deep Classifier Mimicry without Data Access (Braun, Mundt, Kerstin
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["classification", "contrast", "distillation", "total_variation"]
+from .oracle import NormInput
+
+__all__ = [
+    "activation_spread",
+    "certainty",
+    "classification",
+    "contrast",
+    "distillation",
+    "entanglement",
+    "feature_statistics",
+    "jensen_shannon",
+    "negative_entropy_of_mean",
+    "neighbour_variation",
+    "total_variation",
+]
 
 
 def classification(z: Tensor, y: Tensor) -> Tensor:
@@ -41,6 +57,43 @@ def contrast(z: Tensor) -> Tensor:
     group, classes = z.shape[2:]
     from_mean = z - z.mean(dim=2, keepdim=True)
     return from_mean.square().sum(dim=(1, 2, 3)) * (group / classes)
+
+
+def certainty(z: Tensor) -> Tensor:
+    """Negative entropy of the teacher's answers: sum over samples of sum_c p_c log p_c. Lowest where it is unsure.
+
+    Args:
+        z: logits (M, B, G, C).
+    """
+    log_p = z.log_softmax(dim=-1)
+    return (log_p.exp() * log_p).sum(dim=(1, 2, 3))
+
+
+def entanglement(z: Tensor, y: Tensor, temperature: float) -> Tensor:
+    """Negative soft-nearest-neighbour loss: sum over samples of
+    log( sum_{j != i, y_j = y_i} e^(-d_ij / T) / sum_{k != i} e^(-d_ik / T) ), with d_ij = ||z_i - z_j||^2 / C.
+
+    Between samples of all groups of a mini-batch. Lowest where nearest neighbours are of other classes, that is where
+    classes lie entangled: at the boundary. Samples that are the only ones of their class do not count.
+
+    Args:
+        z: logits (M, B, G, C).
+        y: int64 labels (M, B, G).
+        temperature: T: how far neighbours are looked for.
+
+    Source: Frosst, Papernot and Hinton (2019), arXiv 1902.01889, eq. 1, with the sign that entangles.
+    """
+    z, y = z.flatten(1, 2), y.flatten(1, 2)  # (M, N, C), (M, N)
+    squares = z.square().sum(dim=-1)
+    distance = squares[:, :, None] + squares[:, None, :] - 2 * z @ z.transpose(1, 2)
+    near = -distance / (z.shape[-1] * temperature)
+    itself = torch.eye(z.shape[1], dtype=torch.bool, device=z.device)
+    near = near.masked_fill(itself, -torch.inf)
+    same = (y[:, :, None] == y[:, None, :]) & ~itself
+    alone = ~same.any(dim=2)
+    # A row without its own kind would be the logarithm of nothing, whose gradient is no number.
+    share = near.masked_fill(~(same | alone[:, :, None]), -torch.inf).logsumexp(dim=2) - near.logsumexp(dim=2)
+    return share.masked_fill(alone, 0).sum(dim=1)
 
 
 def distillation(student: Tensor, teacher: Tensor, y: Tensor, temperature: float, weight: float) -> Tensor:
@@ -73,6 +126,76 @@ def total_variation(x: Tensor) -> Tensor:
         x: images (M, B, G, channels, H, W).
     """
     return _TotalVariation.apply(x)
+
+
+def activation_spread(hidden: Sequence[Tensor]) -> Tensor:
+    """How far hidden units are from the point where they switch on or off: mean over layers of mean tanh^2(a).
+
+    Args:
+        hidden: activations before their nonlinearity, one tensor for each layer.
+
+    Source: our reading of the abstract of Qu, Wang and Xiao (2021), arXiv 2102.11638.
+    """
+    return torch.stack([a.tanh().square().mean() for a in hidden]).mean()
+
+
+def neighbour_variation(x: Tensor) -> Tensor:
+    """The image prior of DeepInversion: ||x[w+1] - x[w]|| + ||x[h+1] - x[h]|| + those along both diagonals, each the L2
+    norm over all images of a mini-batch. Not a mean: it grows with the root of their number.
+
+    Args:
+        x: images (M, B, G, channels, H, W).
+
+    Source: Yin et al. (2020), arXiv 1912.08795, eq. 3, and its code.
+    """
+    right = x[..., :, 1:] - x[..., :, :-1]
+    down = x[..., 1:, :] - x[..., :-1, :]
+    diagonal = x[..., 1:, 1:] - x[..., :-1, :-1]
+    anti = x[..., 1:, :-1] - x[..., :-1, 1:]
+    return sum(d.flatten(1).norm(dim=1) for d in (right, down, diagonal, anti))
+
+
+def feature_statistics(layers: Sequence[NormInput], batches: int) -> Tensor:
+    """How far a mini-batch is from what batch normalisation remembers: sum over layers of
+    ||mean - running mean|| + ||variance - running variance||, with the biased variance of the mini-batch, (M,).
+
+    Args:
+        layers: what comes into each layer, for M mini-batches of equal size one behind the other.
+        batches: how many mini-batches M.
+
+    Source: Yin et al. (2020), arXiv 1912.08795, eq. 4.
+    """
+    total = 0
+    for layer in layers:
+        h = layer.x.unflatten(0, (batches, -1))  # (M, N, channels, ...)
+        var, mean = torch.var_mean(h, dim=[d for d in range(h.dim()) if d not in (0, 2)], correction=0)
+        total = total + (mean - layer.mean).norm(dim=1) + (var - layer.var).norm(dim=1)
+    return total
+
+
+def jensen_shannon(one: Tensor, other: Tensor, temperature: float = 1.0) -> Tensor:
+    """Jensen-Shannon divergence of two answers: (KL(p || m) + KL(q || m)) / 2 with m = (p + q) / 2, between 0 and ln 2.
+
+    Args:
+        one, other: logits (N, C); p and q are their softmax at the temperature.
+
+    Source: Lin (1991), IEEE Trans. Inf. Theory 37(1), eq. 4.1.
+    """
+    log_p, log_q = ((z / temperature).log_softmax(dim=1) for z in (one, other))
+    log_m = torch.logaddexp(log_p, log_q) - math.log(2)
+    return 0.5 * ((log_p.exp() * (log_p - log_m)).sum(dim=1) + (log_q.exp() * (log_q - log_m)).sum(dim=1))
+
+
+def negative_entropy_of_mean(z: Tensor) -> Tensor:
+    """Class balance of a batch: sum_c p_c log p_c with p the mean of softmax(z); lowest, -log C, when all are equal.
+
+    Args:
+        z: logits (N, C).
+
+    Source: Chen et al. (2019), arXiv 1904.01186, eq. 7.
+    """
+    p = z.softmax(dim=1).mean(dim=0)
+    return (p * p.clamp_min(1e-12).log()).sum()
 
 
 class _TotalVariation(torch.autograd.Function):

@@ -10,6 +10,7 @@ References: | ONNX | https://onnx.ai/onnx/intro
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +66,7 @@ def convert(path: Path, shape: tuple[int, ...], name: str = "") -> nn.Module:
         raise CakeError(
             f"{name} can't be converted to torch: {_short(error)}. Its operators: {_list(operators(model))}."
         ) from error
+    network.stored = _stored(model)
     # The weights now are the module's; a second copy in the graph would be copied along.
     del network.onnx_model.graph.initializer[:]
     return network.float().eval().requires_grad_(False)
@@ -77,8 +79,14 @@ def operators(model: ModelProto) -> list[str]:
 
 def parameter_count(network: nn.Module) -> int:
     """Number of stored values: the weights, and what batch normalisation has averaged."""
-    stored = (b for name, b in network.named_buffers() if "_initializer_" in name and b.dim())
-    return sum(b.numel() for b in stored if b.is_floating_point())
+    return next(m.stored for m in network.modules() if hasattr(m, "stored"))  # it may stand behind a rescaling
+
+
+def _stored(model: ModelProto) -> int:
+    """Number of values of all tensors of floats that a graph stores, whether as initialisers or in Constant nodes."""
+    constants = [a.t for n in model.graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"]
+    tensors = (*model.graph.initializer, *constants)
+    return sum(math.prod(t.dims) for t in tensors if t.data_type in REAL and len(t.dims))
 
 
 def check(network: nn.Module, shape: tuple[int, ...], classes: int, name: str) -> None:

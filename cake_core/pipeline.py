@@ -27,9 +27,10 @@ from .errors import CakeError
 from .evaluation import Rate
 from .history import History
 from .methods import METHODS, MethodConfig, find
-from .student import StudentConfig, StudentTraining
+from .oracle import ACCESS, Oracle, frozen_copy, lacks
+from .student import StudentConfig, StudentTraining, fresh
 from .synthesis import Synthesis
-from .synthetic import Oracle, Problem, Snapshot, SyntheticSet
+from .synthetic import Problem, Snapshot, SyntheticSet
 from .teacher import Teacher, TeacherTraining
 from .training import TrainStep
 
@@ -39,6 +40,7 @@ __all__ = [
     "Experiment",
     "Outcome",
     "Update",
+    "check_access",
     "distill",
     "evaluate",
     "need_examples",
@@ -100,7 +102,8 @@ class Experiment(Config):
         if not isinstance(values.get("settings"), method.Config):
             values["settings"] = method.config_for(info, **dict(values.get("settings") or {}))
         if not isinstance(values.get("student"), StudentConfig):
-            values["student"] = StudentConfig.for_data(info, **(values.get("student") or {}))
+            student = method.student_for(info) | dict(values.get("student") or {})
+            values["student"] = StudentConfig.for_data(info, **student)
         return values
 
     @model_validator(mode="after")
@@ -121,7 +124,7 @@ class Experiment(Config):
         preset = {
             "data": DataConfig(),
             "settings": find(self.method).config_for(info),
-            "student": StudentConfig.for_data(info),
+            "student": StudentConfig.for_data(info, **find(self.method).student_for(info)),
         }
         flat: dict[str, str] = {}
         for name, declared in type(self).model_fields.items():
@@ -236,10 +239,12 @@ class Distillation(Iterator[Update]):
         judge: samples to measure the agreement on, where the data set has no test data (None: fresh ones are made by
             the same method and settings with another seed, in a few mini-batches that span the same step sizes).
         keep_history: whether to keep some samples at some moments of their way, and to store them with the run.
+        parts: where to store finished mini-batches, to go on from when the run was stopped (see `Synthesis`).
 
     Attributes:
-        dataset, teacher, oracle, samples, history, student, outcome: each is there as soon as its stage is done;
-            `oracle` (the teacher as the method sees it) and `student` from the beginning of theirs.
+        dataset, teacher, network, oracle, samples, history, student, outcome: each is there as soon as its stage is
+            done; `network` (the teacher, frozen), `oracle` (the teacher as the method sees it) and `student` from the
+            beginning of theirs.
     """
 
     def __init__(
@@ -252,16 +257,18 @@ class Distillation(Iterator[Update]):
         in_flight: int = 0,
         judge: SyntheticSet | None = None,
         keep_history: bool = False,
+        parts: Path | None = None,
     ):
         self.experiment, self.teacher, self.student, self.judge = experiment, teacher, student, judge
         self.device = devices.choose(experiment.device)
         self.dataset: Dataset | None = None
+        self.network: Callable[[Tensor], Tensor] | None = None
         self.oracle: Oracle | None = None
         self.synthesis: Synthesis | None = None
         self.samples: SyntheticSet | None = None
         self.history: History | None = None
         self.outcome: Outcome | None = None
-        self._every, self._in_flight, self._keep_history = every, in_flight, keep_history
+        self._every, self._in_flight, self._keep_history, self._parts = every, in_flight, keep_history, parts
         self._seconds = dict.fromkeys(("teacher", "synthesis", "training", "evaluation"), 0.0)
         self._stages = self._loop()
 
@@ -295,12 +302,12 @@ class Distillation(Iterator[Update]):
             raise CakeError("That run made no samples. Choose one from Two moons or Images.")
         found = cls(Experiment.from_dict(stored["experiment"]), teacher=teachers.load(f"run:{run}"))
         found.dataset = data.load(found.experiment.data).to(found.device)
-        found.oracle = Oracle(found.teacher.network, found.device)
+        found.network = frozen_copy(found.teacher.network, found.device)
         samples = SyntheticSet.load(folder / "samples.safetensors")
         found.samples = samples.to(found.device)
         found.history = History.load(folder)
         info = found.dataset.info
-        found.student = models.build(found.experiment.student.model, info.shape, len(info.classes)).to(found.device)
+        found.student = fresh(found.experiment.student, info.shape, len(info.classes)).to(found.device)
         found.student.load_state_dict(load_file(folder / "student.safetensors"))
         found.student.eval()
         return found
@@ -346,25 +353,43 @@ class Distillation(Iterator[Update]):
 
     def _synthesis(self) -> Iterator[tuple[float, Update]]:
         e, info = self.experiment, self.dataset.info
-        method = find(e.method)(e.settings)
         network = self.teacher.network if isinstance(self.teacher, Teacher) else self.teacher
-        self.oracle = Oracle(
-            network, self.device, "gradient" in method.access, precision=e.precision, compiled=e.compiled
-        )
-        problem = Problem(self.oracle, info.shape, len(info.classes), e.settings.batches, self.device)
+        self.network = frozen_copy(network, self.device) if isinstance(network, nn.Module) else network
+        check_access(e, self.network)
+        fresh(e.student, info.shape, len(info.classes))  # refused now, not after the samples were made
+        self.oracle = self._oracle()
         run = Synthesis(
-            method,
-            problem,
+            find(e.method)(e.settings),
+            self._problem(self.oracle, e.settings.batches),
             seed=e.seed,
             in_flight=self._in_flight,
             every=self._every,
             keep_history=self._keep_history,
+            parts=self._parts,
         )
         self.synthesis = run
         for snapshot in self._timed("synthesis", run):
             share = snapshot.step / max(1, snapshot.total)
             yield share, Update("synthesis", 0, run.note or "Moving samples", snapshot=snapshot)
         self.samples, self.history = run.result, run.history
+
+    def _oracle(self) -> Oracle:
+        """The teacher, open for what the method declared and closed for everything else."""
+        e, access = self.experiment, find(self.experiment.method).access
+        data = (self.dataset.inputs(self.dataset.train_x), self.dataset.train_y) if "data" in access else None
+        return Oracle(
+            self.network, self.device, access, precision=e.precision, compiled=e.compiled, frozen=True, data=data
+        )
+
+    def _problem(self, oracle: Oracle, batches: int) -> Problem:
+        """What is asked of the method, for so many mini-batches."""
+        info, config = self.dataset.info, self.experiment.student
+        shape, classes = info.shape, len(info.classes)
+
+        def student(seed: int) -> nn.Module:
+            return fresh(config, shape, classes, seed).to(self.device)
+
+        return Problem(oracle, shape, classes, batches, self.device, student)
 
     def _student(self) -> Iterator[tuple[float, Update]]:
         e = self.experiment
@@ -379,7 +404,7 @@ class Distillation(Iterator[Update]):
             yield from self._fresh_samples()
         start = time.perf_counter()
         outcome = evaluate(
-            self.oracle.network,
+            self.network,
             self.student,
             self.samples,
             self.dataset,
@@ -392,11 +417,10 @@ class Distillation(Iterator[Update]):
 
     def _fresh_samples(self) -> Iterator[tuple[float, Update]]:
         """Makes what the agreement is measured on where nothing real is here. Its calls of the teacher do not count."""
-        e, info = self.experiment, self.dataset.info
+        e = self.experiment
         few = min(e.settings.batches, max(JUDGING_BATCHES, -(-JUDGING_SAMPLES // e.settings.samples)))
         method = find(e.method)(e.settings.replace(batches=few))
-        oracle = Oracle(self.oracle.network, self.device, gradient="gradient" in method.access)
-        problem = Problem(oracle, info.shape, len(info.classes), few, self.device)
+        problem = self._problem(self._oracle(), few)
         run = Synthesis(method, problem, seed=(e.seed + JUDGING_SEED) % 2**31, in_flight=self._in_flight)
         for snapshot in run:
             share = snapshot.step / max(1, snapshot.total)
@@ -448,7 +472,38 @@ def noise_only(experiment: Experiment) -> Experiment:
 
 def default_teacher(experiment: Experiment) -> str:
     """The architecture of a teacher that has to be trained first."""
-    return "mlp" if data.info(experiment.data.name).kind == "points" else "lenet5"
+    points, norm = data.info(experiment.data.name).kind == "points", needs_batch_norm(experiment)
+    return ("mlp-norm" if norm else "mlp") if points else ("resnet4" if norm else "lenet5")
+
+
+def needs_batch_norm(experiment: Experiment) -> bool:
+    """Whether the method works with teachers with batch normalisation alone."""
+    return "batchnorm" in find(experiment.method).access
+
+
+def check_access(experiment: Experiment, network: Callable[[Tensor], Tensor]) -> None:
+    """Refuses a teacher that lacks what the method needs, and says which ones would do.
+
+    Raises:
+        CakeError: the teacher lacks something, or the data set has no examples where the method needs them.
+    """
+    method, info = find(experiment.method), data.info(experiment.data.name)
+    if "data" in method.access:
+        need_examples(experiment.data, f"{method.title} has nothing to learn from. Choose a method that needs no data")
+    missing = lacks(network, method.access)
+    if not missing:
+        return
+    others = [
+        c.name
+        for c in teachers.shipped().values()
+        if c.data["name"] == info.name and not lacks(teachers.load(c.name).network, method.access)
+    ]
+    fitting = f"choose {' or '.join(others)}, which does" if others else "choose another teacher"
+    new = [m for m in ("mlp-norm", "resnet4") if info.kind in models.MODELS[m].kinds]
+    if "batchnorm" in missing and info.has_examples:
+        fitting += f", or have a new {models.MODELS[new[-1]].title} trained"
+    what = " and ".join(ACCESS[w] for w in missing)
+    raise CakeError(f"{method.title} needs a teacher that offers {what}, and this one does not: {fitting}.")
 
 
 def resolve_teacher(experiment: Experiment) -> str | None:
@@ -461,7 +516,7 @@ def resolve_teacher(experiment: Experiment) -> str | None:
     if name in models.MODELS:
         return None
     if not name:
-        card = teachers.shipped_for(experiment.data)
+        card = teachers.shipped_for(experiment.data, needs_batch_norm(experiment))
         return card.name if card else teachers.imported_for(experiment.data)
     card = teachers.card(name)
     theirs, ours = card.data_config, experiment.data

@@ -5,27 +5,28 @@ References: | Deep Classifier Mimicry without Data Access (Braun, Mundt, Kerstin
 
 from __future__ import annotations
 
-import csv
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
-from . import devices, evaluation
+from . import devices, evaluation, runs
 from .comparison import summarise
 from .errors import CakeError
 from .grid import Grid
 from .methods import METHODS
+from .paper import Table1, Table2, Table3
 from .pipeline import Distillation, Experiment
 from .rng import generator
 from .student import StudentTraining
 
 __all__ = ["FIGURES", "Fig1", "Fig2", "Fig3", "fig1_settings"]
 
+FIRST = ("cake", "generative", "lake", "naive", "brownian", "noise")  # the figure's methods, and the controls
 SIGMAS = (0.1, 1.0)
 COUNTS = (10, 20, 50, 100, 200, 500, 1000)  # synthetic samples that a student gets
 SUBSETS = 2**31 + 2  # stream of the choice of samples
@@ -85,7 +86,7 @@ class Fig1(Iterator[float]):
     def _loop(self) -> Iterator[float]:
         torch.set_num_threads(1)  # operations on points are too small to be shared
         self._start = time.perf_counter()
-        cells = [(s, m, n) for s in SIGMAS for m in METHODS for n in range(self.seeds)]
+        cells = [(s, m, n) for s in SIGMAS for m in FIRST for n in range(self.seeds)]
         for done, (sigma, method, seed) in enumerate(cells):
             run = Distillation(self._experiment(method, sigma, seed), every=sys.maxsize)
             for _ in run:
@@ -113,7 +114,7 @@ class Fig1(Iterator[float]):
         seed = run.experiment.seed
         order = torch.randperm(len(run.samples), generator=generator(seed, SUBSETS)).to(run.device)
         dataset = run.dataset
-        of_teacher = evaluation.predict(run.oracle.network, dataset.test_x, dataset.inputs)
+        of_teacher = evaluation.predict(run.network, dataset.test_x, dataset.inputs)
         for count in COUNTS:
             training = StudentTraining(run.samples.take(order[:count]), run.experiment.student, seed=seed)
             for _ in training:
@@ -133,7 +134,7 @@ class Fig1(Iterator[float]):
             "agreement_is": "share of the real test points on which student and teacher name the same class",
             "n_test": self.runs[0]["n_test"],
             "teacher": "moons/mlp",
-            "settings": {f"{m} sigma {s:g}": fig1_settings(m, s) for m in METHODS for s in SIGMAS},
+            "settings": {f"{m} sigma {s:g}": fig1_settings(m, s) for m in FIRST for s in SIGMAS},
             "student": self._experiment("cake", 1.0, 0).student.to_dict(),
             "device": devices.describe(devices.choose(self.device)),
             "torch": torch.__version__,
@@ -143,8 +144,8 @@ class Fig1(Iterator[float]):
     def write(self, folder: Path) -> None:
         """Writes fig1.csv and fig1_samples.csv."""
         result = self.result()
-        _write(folder / "fig1.csv", result["rows"])
-        _write(folder / "fig1_samples.csv", result["by_samples"])
+        runs.write_csv(folder / "fig1.csv", result["rows"])
+        runs.write_csv(folder / "fig1_samples.csv", result["by_samples"])
 
 
 class GridFigure(Iterator[float]):
@@ -216,9 +217,9 @@ class GridFigure(Iterator[float]):
         """Writes <name>_<scale>.csv, one row for each pair and method, and <name>_<scale>_runs.csv with every seed."""
         result = self.result()
         made = {k: result[k] for k in ("device", "torch", "date")}
-        _write(folder / f"{self.name}_{self.scale}.csv", [{**row, **made} for row in result["rows"]])
+        runs.write_csv(folder / f"{self.name}_{self.scale}.csv", [{**row, **made} for row in result["rows"]])
         plain = [{k: v for k, v in row.items() if not isinstance(v, list)} for row in result["runs"]]
-        _write(folder / f"{self.name}_{self.scale}_runs.csv", plain)
+        runs.write_csv(folder / f"{self.name}_{self.scale}_runs.csv", plain)
 
 
 # The paper's own sampling (Appendix B) in the units of `methods.cake`: see deviation 1 there.
@@ -285,13 +286,4 @@ class Fig3(GridFigure):
     }  # fmt: skip
 
 
-FIGURES = {"fig1": Fig1, "fig2": Fig2, "fig3": Fig3}
-
-
-def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows as a CSV file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as f:
-        writer = csv.DictWriter(f, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in r.items()} for r in rows)
+FIGURES = {"fig1": Fig1, "fig2": Fig2, "fig3": Fig3, "table1": Table1, "table2": Table2, "table3": Table3}

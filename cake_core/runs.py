@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import secrets
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import platformdirs
 
 from .errors import CakeError
 
-__all__ = ["copy", "create", "find", "folder", "read", "write_json"]
+__all__ = ["copy", "create", "find", "folder", "read", "write_csv", "write_json"]
 
 
 def folder() -> Path:
@@ -83,3 +85,18 @@ def write_json(path: Path, values: Any) -> None:
         except OSError:
             part.unlink(missing_ok=True)
             raise
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows as a CSV file: numbers with six digits, dictionaries as JSON."""
+
+    def text(value: Any) -> Any:
+        if isinstance(value, float):
+            return f"{value:.6g}"
+        return json.dumps(value) if isinstance(value, dict) else value
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as f:
+        writer = csv.DictWriter(f, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: text(v) for k, v in row.items()} for row in rows)

@@ -14,11 +14,13 @@ from torch.nn import functional as F
 from . import models
 from .config import Config, param
 from .data import Dataset, DatasetInfo
+from .errors import CakeError
+from .hooks import batch_norms
 from .losses import distillation
 from .synthetic import SyntheticSet
 from .training import TrainConfig, TrainStep, train
 
-__all__ = ["KDConfig", "Lesson", "StudentConfig", "StudentTraining", "TeacherLogits"]
+__all__ = ["KDConfig", "Lesson", "StudentConfig", "StudentTraining", "TeacherLogits", "fresh"]
 
 
 class StudentConfig(TrainConfig):
@@ -34,6 +36,22 @@ class StudentConfig(TrainConfig):
     targets: Literal["soft", "hard"] = param(
         "soft", group="Student", help="Soft: the teacher's probabilities. Hard: only the class it names."
     )
+    temperature: float = param(
+        1.0,
+        low=1.0,
+        high=20.0,
+        step=0.5,
+        symbol="t",
+        group="Student",
+        help="Softens soft targets and the student's answers while it learns: probabilities are softmax(z / t). "
+        "Above 1 it also learns which wrong classes the teacher finds near.",
+    )
+    batch_statistics: bool = param(
+        False,
+        group="Advanced",
+        help="Batch normalisation of the student always uses the statistics of the batch at hand, when it is tested "
+        "too. Gaussian distillation needs it; test batches then must be large and mixed.",
+    )
 
     @classmethod
     def for_data(cls, info: DatasetInfo, **changes: Any) -> StudentConfig:
@@ -43,6 +61,8 @@ class StudentConfig(TrainConfig):
         family = re.sub(r"[0-9].*", "", str(changes.get("model", chosen["model"])))
         return cls.from_dict({**chosen, **PRESETS.get(family, {}), **changes})
 
+
+TINY = 1e-30  # probabilities below are taken for this, so that they have a logarithm
 
 # By kind of data, by data set, and by the beginning of an architecture's name; later ones go before earlier ones.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -98,11 +118,29 @@ class Lesson:
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
 
     @classmethod
-    def from_samples(cls, samples: SyntheticSet, targets: str = "soft") -> Lesson:
+    def from_samples(cls, samples: SyntheticSet, targets: str = "soft", temperature: float = 1.0) -> Lesson:
         """The teacher's answers for synthetic samples, soft or hard; never the steering labels."""
-        y = samples.y if targets == "soft" else samples.y.argmax(dim=1)
-        x = samples.x.contiguous(memory_format=torch.channels_last) if samples.x.dim() == 4 else samples.x
-        return cls(x, y, samples.y.shape[1])
+        return cls.from_answers(samples.x, samples.y, targets, temperature)
+
+    @classmethod
+    def from_answers(cls, x: Tensor, y: Tensor, targets: str = "soft", temperature: float = 1.0) -> Lesson:
+        """Inputs (N, *shape) and the teacher's probabilities for them (N, C), taken as they are or as the class named.
+
+        At temperature t the loss is t^2 CE(p^t, softmax(z / t)), with p^t = softmax(log p / t), which is the softened
+        answer softmax(z_T / t) because log p and z_T differ by a constant.
+        """
+        x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+        classes = y.shape[1]
+        if targets == "hard":
+            return cls(x, y.argmax(dim=1), classes)
+        if temperature == 1:
+            return cls(x, y, classes)
+        softened = (y.clamp_min(TINY).log() / temperature).softmax(dim=1)
+
+        def loss(z: Tensor, y: Tensor) -> Tensor:
+            return temperature**2 * F.cross_entropy(z / temperature, y)
+
+        return cls(x, softened, classes, loss=loss)
 
     @classmethod
     def from_labels(cls, dataset: Dataset) -> Lesson:
@@ -149,6 +187,29 @@ class TeacherLogits:
         return self._logits[index]
 
 
+def fresh(config: StudentConfig, shape: tuple[int, ...], classes: int, seed: int = 0) -> nn.Module:
+    """A student before its first update, the same for the same seed.
+
+    Raises:
+        CakeError: the architecture does not take such inputs, or has no batch normalisation where that is wanted.
+    """
+    network = models.build(config.model, shape, classes, seed)
+    if config.batch_statistics:
+        layers = batch_norms(network)
+        if not layers:
+            fitting = ", ".join(
+                m.name for m in models.MODELS.values() if not m.for_a_gpu and models.has_batch_norm(m.name)
+            )
+            raise CakeError(
+                f"{models.MODELS[config.model].title} has no batch normalisation, and batch statistics were asked for. "
+                f"Choose a student that has: {fitting}."
+            )
+        for layer in layers:
+            layer.track_running_stats, layer.running_mean, layer.running_var = False, None, None
+            layer.num_batches_tracked = None
+    return network
+
+
 class StudentTraining(Iterator[TrainStep]):
     """Trains a fresh student; `network` is the student, in training or trained.
 
@@ -174,9 +235,9 @@ class StudentTraining(Iterator[TrainStep]):
         every: int = 0,
     ):
         if isinstance(lesson, SyntheticSet):
-            lesson = Lesson.from_samples(lesson, config.targets)
+            lesson = Lesson.from_samples(lesson, config.targets, config.temperature)
         if network is None:
-            network = models.build(config.model, tuple(lesson.x.shape[1:]), lesson.classes, seed)
+            network = fresh(config, tuple(lesson.x.shape[1:]), lesson.classes, seed)
         self.network: nn.Module = network.to(lesson.x.device)
         self._steps = train(
             self.network,

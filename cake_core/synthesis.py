@@ -7,17 +7,20 @@ editing while it runs.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import devices
+from . import devices, models
 from .errors import CakeError
 from .history import History, Recorder
 from .methods import Method, MethodConfig, find
+from .oracle import Oracle
 from .rng import Streams
-from .synthetic import Oracle, Problem, Snapshot, SyntheticSet
+from .synthetic import Problem, Snapshot, SyntheticSet
 
 __all__ = ["Synthesis", "synthesize"]
 
@@ -41,6 +44,8 @@ def synthesize(
     every: int = 1,
     precision: str = "fp32",
     compiled: bool = False,
+    student: str = "",
+    data: tuple[Tensor, Tensor] | None = None,
     **settings: Any,
 ) -> Synthesis:
     """Makes synthetic samples for a teacher; iterate over the result to run it.
@@ -61,6 +66,8 @@ def synthesize(
         every: a snapshot after every so many steps (the last step of a mini-batch always has one).
         precision: number format of the teacher's products, "fp32" or "bf16".
         compiled: whether the teacher goes through torch.compile.
+        student: architecture of the student, for methods that have one in their loop (empty: a small one).
+        data: the teacher's training inputs (N, *shape), normalised, and labels (N,), for methods that need them.
         settings: settings of the method, by name.
 
     Raises:
@@ -72,8 +79,12 @@ def synthesize(
     elif settings:
         method = type(method)(method.config.replace(**settings))
     place = devices.choose(device)
-    oracle = Oracle(teacher, place, "gradient" in method.access, precision=precision, compiled=compiled)
-    problem = Problem(oracle, tuple(shape), classes, method.config.batches, place)
+    oracle = Oracle(teacher, place, method.access, precision=precision, compiled=compiled, data=data)
+    shape = tuple(shape)
+    student = student or ("mlp" if len(shape) == 1 else "lenet5-half")
+    problem = Problem(
+        oracle, shape, classes, method.config.batches, place, lambda s: models.build(student, shape, classes, s)
+    )
     return Synthesis(method, problem, seed=seed, in_flight=in_flight, every=every)
 
 
@@ -85,10 +96,13 @@ class Synthesis(Iterator[Snapshot]):
         problem: what is asked of it.
         seed, in_flight, every: see `synthesize`.
         keep_history: whether to keep some samples at some moments of their way.
+        parts: a folder of this run alone, where finished mini-batches are stored, and from which it goes on when it was
+            stopped. Methods whose mini-batches are all in flight at once have nothing to go on from.
 
     Attributes:
         in_flight: mini-batches that are worked on at once; halved when the device's memory is full.
         note: what has happened that people should know, empty as a rule.
+        state: what the method is working on, None before it has begun.
         result, history: the samples, and what was kept of their way, when the iterator is exhausted.
     """
 
@@ -101,15 +115,20 @@ class Synthesis(Iterator[Snapshot]):
         in_flight: int = 0,
         every: int = 1,
         keep_history: bool = False,
+        parts: Path | None = None,
     ):
         self.method, self.problem, self.seed, self.every = method, problem, seed, every
         batches = method.config.batches
         self.in_flight = batches if method.whole else min(in_flight or self._suitable(), batches)
         self.note = ""
         self._finished_batches = self._finished_steps = 0
+        self.state: Any = None
         self.result: SyntheticSet | None = None
         self.history: History | None = None
-        self._recorder = Recorder(method.steps, batches, problem.shape) if keep_history else None
+        keep = keep_history and method.tracks
+        self._recorder = Recorder(method.steps, batches, problem.shape, method.delivered) if keep else None
+        self._folder = parts if parts is not None and not method.whole else None
+        self._seen: Snapshot | None = None
         self._run = self._loop()
 
     def __next__(self) -> Snapshot:
@@ -153,21 +172,15 @@ class Synthesis(Iterator[Snapshot]):
     def _fitting(self) -> int:
         """How many samples the free memory of a CUDA device holds, judged by the peaks of two small trials."""
         problem = self.problem
-        oracle = problem.teacher
-
-        def trial(count: int) -> None:
-            x = torch.zeros(count, *problem.shape, device=problem.device, requires_grad=oracle.gradient)
-            with torch.set_grad_enabled(oracle.gradient), devices.autocast(problem.device, oracle.precision):
-                z = oracle.network(x)
-            if oracle.gradient:
-                torch.autograd.grad(z.sum(), x)
-
-        few, many = (devices.peak_memory(lambda n=n: trial(n), problem.device) for n in PROBES)
+        trials = (problem.teacher.memory_trial(problem.shape, n) for n in PROBES)
+        few, many = (devices.peak_memory(trial, problem.device) for trial in trials)
         each = max(1, (many - few) // (PROBES[1] - PROBES[0]))
         return int(SHARE_OF_MEMORY * devices.free_memory(problem.device) / each)
 
     def _loop(self) -> Iterator[Snapshot]:
-        parts: list[SyntheticSet] = []
+        parts = self._stored()
+        self._finished_batches = sum(len(p.batch.unique()) for p in parts)
+        self._finished_steps = self.method.steps * len(parts)
         while self._finished_batches < self.problem.batches:
             count = min(self.in_flight, self.problem.batches - self._finished_batches)
             batches = range(self._finished_batches, self._finished_batches + count)
@@ -179,11 +192,34 @@ class Synthesis(Iterator[Snapshot]):
             else:
                 self._finished_batches += count
                 self._finished_steps += self.method.steps
+                self._store(parts[-1])
                 continue
             # Outside the except block, so that what filled the memory is no longer held by the exception.
             self._make_room(count)
         self.result = SyntheticSet.join(parts, self._provenance())
         self.history = self._recorder.history() if self._recorder else None
+
+    def _stored(self) -> list[SyntheticSet]:
+        """The mini-batches that were finished before, in order; their calls of the teacher count as made."""
+        parts: list[SyntheticSet] = []
+        while self._folder is not None:
+            path = self._folder / f"{len(parts):05d}.safetensors"
+            if not path.is_file():
+                break
+            parts.append(SyntheticSet.load(path).to(self.problem.device))
+        if parts:
+            self.problem.teacher.forward_calls = parts[-1].provenance["forward_calls"]
+            self.problem.teacher.gradient_calls = parts[-1].provenance["gradient_calls"]
+        return parts
+
+    def _store(self, part: SyntheticSet) -> None:
+        """Writes what has just been finished; whoever stops the run now loses nothing of it."""
+        if self._folder is None:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"{len(list(self._folder.glob('*.safetensors'))):05d}.safetensors"
+        replace(part, provenance=self._provenance()).save(path.with_suffix(".part"))
+        path.with_suffix(".part").rename(path)  # whole, or not there
 
     def _record(self, step: int, state: Any, batches: Sequence[int]) -> None:
         if self._recorder and self._recorder.wants(step):
@@ -204,29 +240,38 @@ class Synthesis(Iterator[Snapshot]):
         """Some mini-batches from the prior to the end; returns their samples."""
         method, done = self.method, self._finished_steps
         rng = Streams(self.seed, batches, self.problem.device)
-        state = method.init(self.problem, rng)
+        state = self.state = method.init(self.problem, rng)
         self._record(0, state, batches)
         yield self._snapshot(state, rng, done, {})
         for t in range(1, method.steps + 1):
             losses = method.step(state, rng)
             self._record(t, state, batches)
             if t % self.every == 0 or t == method.steps:
-                yield self._snapshot(state, rng, done + t, losses)
+                yield self._snapshot(state, rng, done + t, losses, again=t % method.glance > 0 and t < method.steps)
         return self._finished(state, rng)
 
-    def _snapshot(self, state: Any, rng: Streams, done: int, losses: dict[str, Tensor]) -> Snapshot:
-        x = self.method.positions(state).detach()
-        return Snapshot(
+    def _snapshot(
+        self, state: Any, rng: Streams, done: int, losses: dict[str, Tensor], again: bool = False
+    ) -> Snapshot:
+        """One moment; `again` shows the samples of the moment before with the numbers of this one."""
+        if again and self._seen is not None:
+            shown = {k: v[: len(self._seen.x)] for k, v in losses.items()}
+            self._seen = replace(self._seen, step=done, total=self.total, losses=shown)
+            return self._seen
+        x = self.method.positions(state).detach().flatten(1, 2).clone()
+        m = len(x)
+        self._seen = Snapshot(
             step=done,
             total=self.total,
-            batches=rng.batches,
-            x=x.flatten(1, 2).clone(),
-            labels=state.y.flatten(1),
-            logits=None if state.logits is None else state.logits.flatten(1, 2),
-            gradient=None if state.gradient is None else state.gradient.flatten(1, 2),
-            losses=losses,
+            batches=rng.batches[:m],
+            x=x,
+            labels=state.y[:m].flatten(1) if self.method.steered else self.problem.teacher.look(x),
+            logits=None if state.logits is None else state.logits[:m].flatten(1, 2),
+            gradient=None if state.gradient is None else state.gradient[:m].flatten(1, 2),
+            losses={k: v[:m] for k, v in losses.items()},
             weights=dict(self.method.weights),
         )
+        return self._seen
 
     def _finished(self, state: Any, rng: Streams) -> SyntheticSet:
         x, y = self.method.samples(state)  # (M, N, *shape), (M, N, C)
@@ -238,7 +283,8 @@ class Synthesis(Iterator[Snapshot]):
                 "Lower the step size or the weights, or clip the gradient, and start again."
             )
         batch = torch.tensor(rng.batches, device=x.device).repeat_interleave(x.shape[1])
-        return SyntheticSet(x.flatten(0, 1), y.flatten(0, 1), state.y.flatten(), batch)
+        labels = self.method.labels(state) if self.method.steered else y.argmax(dim=-1)
+        return SyntheticSet(x.flatten(0, 1), y.flatten(0, 1), labels.flatten(), batch)
 
     def _provenance(self) -> dict[str, Any]:
         return {

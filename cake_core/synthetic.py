@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -14,89 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from . import devices
-from .errors import CakeError
+from .oracle import Oracle
 
-__all__ = ["Oracle", "Problem", "Snapshot", "SyntheticSet"]
-
-
-class Oracle:
-    """The teacher as a method sees it: a function from inputs to logits that counts how often it is asked.
-
-    A call is one sample through the teacher. `forward_calls` counts samples that were answered, `gradient_calls`
-    samples for which a gradient flowed back through the teacher to its input.
-
-    The teacher itself is never touched: a module is copied, and the copy is frozen, in eval mode and on the device.
-
-    Args:
-        teacher: a module, or any function, from inputs (B, *shape) to logits (B, C).
-        device: where to compute.
-        gradient: whether gradients may be asked for (methods that declare no such access get none).
-        precision: number format of the teacher's products, one of `devices.PRECISIONS`. Logits and gradients are
-            float32 in any case.
-        compiled: whether the teacher goes through torch.compile: minutes at first, then faster on a GPU.
-
-    Attributes:
-        network: the frozen copy.
-    """
-
-    def __init__(
-        self,
-        teacher: Callable[[Tensor], Tensor],
-        device: torch.device | str = "cpu",
-        gradient: bool = True,
-        *,
-        precision: str = "fp32",
-        compiled: bool = False,
-    ):
-        self.forward_calls = 0
-        self.gradient_calls = 0
-        self.gradient, self.precision, self.device = gradient, precision, torch.device(device)
-        self.network = frozen_copy(teacher, self.device) if isinstance(teacher, nn.Module) else teacher
-        self._answer = torch.compile(self.network, dynamic=False) if compiled else self.network
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Logits (B, C) of inputs (B, *shape)."""
-        self.forward_calls += len(x)
-        if x.dim() == 4:
-            x = x.contiguous(memory_format=torch.channels_last)  # convolutions are up to twice as fast so
-        with devices.autocast(self.device, self.precision):
-            if not (self.gradient and torch.is_grad_enabled()):
-                with torch.no_grad():
-                    z = self._answer(x)
-            else:
-                z = self._answer(_CountGradient.apply(x, self))
-        return z.float() if z.dtype == torch.bfloat16 else z
-
-
-class _CountGradient(torch.autograd.Function):
-    """Identity whose backward pass counts the samples that came by."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, oracle: Oracle) -> Tensor:
-        ctx.oracle = oracle
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        ctx.oracle.gradient_calls += len(grad)
-        return grad, None
-
-
-def frozen_copy(network: nn.Module, device: torch.device) -> nn.Module:
-    """A copy that answers and never changes: eval mode, no parameter gradients, channels-last on the device.
-
-    Raises:
-        CakeError: the module can't be copied.
-    """
-    try:
-        copied = copy.deepcopy(network)
-    except Exception as error:
-        raise CakeError(
-            f"This teacher can't be copied ({error}), and CAKE Lab never works on the original. "
-            "Wrap it in a function that returns its logits, or remove what can't be copied (open files, locks)."
-        ) from error
-    return copied.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+__all__ = ["Problem", "Snapshot", "SyntheticSet"]
 
 
 @dataclass(frozen=True)
@@ -109,6 +28,7 @@ class Problem:
         classes: number of classes C.
         batches: number of mini-batches M of the whole run (the step-size schedule spans them).
         device: where to compute.
+        student: makes a fresh student from a seed, for methods that have one in their loop.
     """
 
     teacher: Oracle
@@ -116,6 +36,7 @@ class Problem:
     classes: int
     batches: int
     device: torch.device
+    student: Callable[[int], nn.Module] | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -11,19 +10,34 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
+import plotly.graph_objects as go
 import torch
 from safetensors.torch import save_file
 
-from . import data, devices, evaluation, figures, imports, inbox, models, runs
+from . import audit, data, devices, evaluation, few_call_figures, figures, imports, inbox, models, runs
 from . import teacher as teachers
+from .budget import Budget
 from .comparison import GLANCE, SOURCES, MethodComparison, StudentComparison, summarise
 from .data import DataConfig
 from .embedding import Embedding, Placing
 from .errors import CakeError
+from .few_call import FewCall, FewCallConfig, Round
 from .frames import DistillationView, encode
 from .grid import Grid
+from .lineup import LineUp, LineUpConfig, hidden, letter, verdicts
 from .methods import METHODS
-from .pipeline import Distillation, Experiment, Update, need_examples, noise_only
+from .paper import beside
+from .pipeline import (
+    Distillation,
+    Experiment,
+    Update,
+    default_teacher,
+    need_examples,
+    noise_only,
+    resolve_teacher,
+)
+from .proxies import SOURCES as SOURCES_OF_PROXIES
+from .stealing import TITLES, Sweep
 from .student import KDConfig, StudentConfig
 from .teacher import TeacherTraining
 
@@ -35,11 +49,12 @@ class Task(ABC, Iterator[Update]):
 
     Attributes:
         kind: the name under which jobs ask for it.
-        threads: on how many it computes; operations on points are too small to be shared.
+        threads: on how many it computes, None for as many as there may be; operations on points are too small to be
+            shared.
     """
 
     kind: ClassVar[str]
-    threads: int = os.cpu_count() or 1
+    threads: int | None = None
 
     @abstractmethod
     def __init__(self, **spec: Any):
@@ -413,7 +428,7 @@ class Embed(Task):
         run, network, how, dimensions, seed = self.spec
         yield Update("data", 0.02, "Reading the run")
         restored = Distillation.restore(run)
-        chosen = restored.oracle.network if network == "teacher" else restored.student
+        chosen = restored.network if network == "teacher" else restored.student
         placing = Placing(
             chosen, restored.dataset, restored.samples, restored.history, how=how, dimensions=dimensions, seed=seed
         )
@@ -439,7 +454,32 @@ class Embed(Task):
         }
 
 
-class Compare(Task):
+class Charts(Task):
+    """Shows charts of its rows. They are drawn when there is another row: that takes as long as some steps."""
+
+    _shown = -1
+
+    @abstractmethod
+    def count(self) -> tuple[int, int]:
+        """How many rows there are, and how many there will be."""
+
+    @abstractmethod
+    def charts(self) -> list[go.Figure]:
+        """The charts of the rows so far."""
+
+    def scene(self) -> bytes:
+        return encode({"type": "scene", "kind": "figure"})
+
+    def frame(self, update: Update, version: int, last: bool) -> bytes | None:
+        done, total = self.count()
+        if done == self._shown and not last:
+            return None
+        self._shown = done
+        figure = [json.loads(chart.to_json()) for chart in self.charts()] if done else None
+        return self.message(update, done, total, {}, figure=figure)
+
+
+class Compare(Charts):
     """Compare: several methods with several seeds on one teacher."""
 
     kind = "compare"
@@ -451,8 +491,12 @@ class Compare(Task):
         methods: Sequence[str],
         seeds: int,
         settings: dict[str, dict[str, Any]] | None = None,
+        budget: Budget = "samples",
+        amount: float = 0,
     ):
-        self.comparison = MethodComparison(Experiment.from_dict(experiment), methods, seeds, settings)
+        base = Experiment.from_dict(experiment)
+        self.comparison = MethodComparison(base, methods, seeds, settings, budget, amount)
+        self.budget = {"kind": budget, "amount": amount}
         if data.info(self.comparison.experiment.data.name).kind == "points":
             self.threads = 1
 
@@ -462,26 +506,41 @@ class Compare(Task):
     def close(self) -> None:
         self.comparison.close()
 
-    def scene(self) -> bytes:
-        return encode({"type": "scene", "kind": "figure"})
+    def count(self) -> tuple[int, int]:
+        return len(self.comparison.rows), len(self.comparison.methods) * self.comparison.seeds
 
-    def frame(self, update: Update, version: int, last: bool) -> bytes | None:
-        rows = self.comparison.rows
-        figure = json.loads(figures.methods(self.summary(), self.value).to_json()) if rows else None
-        return self.message(update, len(rows), len(self.comparison.methods) * self.comparison.seeds, {}, figure=figure)
+    def charts(self) -> list[go.Figure]:
+        summary = self.summary()
+        costs = [figures.costs(summary, self.value, cost) for cost in figures.COSTS]
+        return [figures.methods(summary, self.value), *costs]
 
     def summary(self) -> list[dict[str, Any]]:
         """Mean and standard deviation of every number over the seeds of each method."""
         names = ["student_accuracy", "agreement", "plane_agreement", "near_boundary", "coverage"]
         names += ["samples", "forward_calls", "gradient_calls"]
-        rows = [{**r, "seconds": r["seconds"]["synthesis"]} for r in self.comparison.rows]
-        return [{**r, "title": METHODS[r["method"]].title} for r in summarise(rows, ["method"], [*names, "seconds"])]
+        rows = [
+            {**r, "seconds": r["seconds"]["synthesis"], "calls": r["forward_calls"] + r["gradient_calls"]}
+            for r in self.comparison.rows
+        ]
+        summary = summarise(rows, ["method"], [*names, "seconds", "calls"])
+        return [{**r, "title": METHODS[r["method"]].title} for r in summary]
+
+    def _published(self) -> dict[str, dict[str, Any]]:
+        """What the paper prints for the methods, by name, and whether it is for the same data and networks."""
+        e = self.comparison.experiment
+        model = resolve_teacher(e) or default_teacher(e)
+        model = teachers.card(model).model if model not in models.MODELS else model
+        found = {m: beside("Table 3", m, e.data.name, (model, e.student.model)) for m in self.comparison.methods}
+        return {m: {**row, "same": same} for m, (row, same) in found.items() if row}
 
     def finish(self) -> dict[str, Any]:
         rows = self.comparison.rows
         result = {
             "rows": rows,
             "summary": self.summary(),
+            "refused": self.comparison.refused,
+            "budget": self.budget,
+            "paper": self._published(),
             "teacher_accuracy": {
                 "value": rows[0]["teacher_accuracy"],
                 "interval": rows[0]["teacher_accuracy_interval"],
@@ -494,7 +553,7 @@ class Compare(Task):
         return {"run": run, **result}
 
 
-class CompareNetworks(Task):
+class CompareNetworks(Charts):
     """Compare: every teacher with every student. Cells that were computed before are taken from the store."""
 
     kind = "grid"
@@ -517,16 +576,137 @@ class CompareNetworks(Task):
     def close(self) -> None:
         self.grid.close()
 
+    def count(self) -> tuple[int, int]:
+        return len(self.grid.rows), self.grid.cells
+
+    def charts(self) -> list[go.Figure]:
+        return [figures.grid(self.grid.summary(), _titles(self.grid))]
+
+    def finish(self) -> dict[str, Any]:
+        result = {"rows": self.grid.rows, "summary": self.grid.summary(), "titles": _titles(self.grid)}
+        run = runs.create()
+        runs.write_json(runs.find(run) / "run.json", {"kind": self.kind, **result})
+        return {"run": run, **result}
+
+
+class Steal(Task):
+    """Few calls: one attack, from the first proxy to the last number."""
+
+    kind = "steal"
+
+    def __init__(self, config: dict[str, Any]):
+        self.run = FewCall(FewCallConfig.from_dict(config))
+        if data.info(self.run.config.data.name).kind == "points":
+            self.threads = 1
+        self._drawn, self._shown = 0.0, None
+        self._charts: dict[str, go.Figure] = {}
+
+    def __next__(self) -> Update:
+        return next(self.run)
+
+    def close(self) -> None:
+        self.run.close()
+
     def scene(self) -> bytes:
         return encode({"type": "scene", "kind": "figure"})
 
     def frame(self, update: Update, version: int, last: bool) -> bytes | None:
-        rows = self.grid.rows
-        figure = json.loads(figures.grid(self.grid.summary(), _titles(self.grid)).to_json()) if rows else None
-        return self.message(update, len(rows), self.grid.cells, {}, figure=figure)
+        """The proxies as they are drawn, what is left of the budget, the cloud and the curves, when there is more."""
+        run, now = self.run, time.monotonic()
+        seen = (run.sketch, run.box and run.box.usage(), len(run.rounds))
+        if seen == self._shown or (not last and now - self._drawn < SECONDS_BETWEEN_SKETCHES):
+            return None
+        before, self._drawn, self._shown = self._shown or (None, None, -1), now, seen
+        if run.sketch is not before[0] and run.sketch.x is not None:
+            self._charts["proxies"] = self._sketch()
+        if run.box is not None:
+            self._charts["meter"] = few_call_figures.meter(
+                run.box.usage().per_class, run.config.budget, run.box.classes
+            )
+        if run.rounds and len(run.rounds) > before[2]:
+            self._charts |= self._rounds()
+        step = update.training
+        order = ("proxies", "meter", "cloud", "rounds")
+        figure = [json.loads(self._charts[k].to_json()) for k in order if k in self._charts]
+        return self.message(update, step.update if step else 0, step.total if step else 0, {}, figure=figure)
+
+    def _sketch(self) -> go.Figure:
+        run, sketch = self.run, self.run.sketch
+        noun, classes = run.config.proxies.source, run.dataset.info.classes
+        if run.dataset.info.kind == "points":
+            x = sketch.x.cpu().numpy()
+            prompt = [k % len(classes) for k in range(len(x))]
+            return few_call_figures.cloud(x, prompt, [], x[:0], classes, f"Proxies: {SOURCES_OF_PROXIES[noun]}")
+        rows = min(MOSAIC_ROWS, len(sketch.x) // len(classes) or 1)
+        tiles = run.dataset.pixels(sketch.x[: rows * len(classes)]).cpu().numpy()
+        moment = f", step {sketch.step} of {sketch.total}" if sketch.share < 1 else f", {len(sketch.x):,} in all"
+        return few_call_figures.mosaic(tiles, len(classes), f"Proxies: {SOURCES_OF_PROXIES[noun]}{moment}")
+
+    def _rounds(self) -> dict[str, go.Figure]:
+        run, latest = self.run, self.run.rounds[-1]
+        plain = [_round(r) for r in run.rounds]
+        title = f"Round {latest.number}: answers, and labels from neighbours"
+        labels, asked = latest.labels.tolist(), latest.asked.tolist()
+        cloud = few_call_figures.cloud(
+            latest.position.numpy(), labels, asked, latest.centres.numpy(), run.box.classes, title
+        )
+        return {"cloud": cloud, "rounds": few_call_figures.rounds(plain)}
 
     def finish(self) -> dict[str, Any]:
-        result = {"rows": self.grid.rows, "summary": self.grid.summary(), "titles": _titles(self.grid)}
+        run = runs.create()
+        attack = self.run
+        result = {
+            "config": attack.config.to_dict(),
+            "outcome": attack.outcome.to_dict(),
+            "rounds": [_round(r) for r in attack.rounds],
+            "usage": attack.box.usage().to_dict(),
+        }
+        network = {k: v.cpu().contiguous() for k, v in attack.student.state_dict().items()}
+        about = {"model": attack.config.student.model, "data": attack.config.data.name, "source": "few calls"}
+        save_file(network, runs.find(run) / "student.safetensors", about)
+        runs.write_json(runs.find(run) / "run.json", {"kind": self.kind, **result})
+        return {"run": run, **result}
+
+
+SECONDS_BETWEEN_SKETCHES = 0.1
+MOSAIC_ROWS = 6
+
+
+def _round(r: Round) -> dict[str, Any]:
+    """The numbers of a round."""
+    rates = {k: getattr(r, k) for k in ("knn_accuracy", "agreement", "accuracy")}
+    return {"number": r.number, "calls": r.calls, **{k: rate and rate.value for k, rate in rates.items()}}
+
+
+class StealSweep(Charts):
+    """Few calls: variants of the attack, their baselines and controls, with several budgets and seeds."""
+
+    kind = "steal-sweep"
+
+    def __init__(self, config: dict[str, Any], variants: Sequence[str], budgets: Sequence[int], seeds: int):
+        self.sweep = Sweep(FewCallConfig.from_dict(config), variants, budgets, seeds)
+        if data.info(self.sweep.config.data.name).kind == "points":
+            self.threads = 1
+
+    def __next__(self) -> Update:
+        return next(self.sweep)
+
+    def close(self) -> None:
+        self.sweep.close()
+
+    def count(self) -> tuple[int, int]:
+        return len(self.sweep.rows), self.sweep.cells
+
+    def charts(self) -> list[go.Figure]:
+        return [few_call_figures.against_calls(self.sweep.summary(), k, TITLES) for k in ("agreement", "accuracy")]
+
+    def finish(self) -> dict[str, Any]:
+        result = {
+            "config": self.sweep.config.to_dict(),
+            "rows": self.sweep.rows,
+            "summary": self.sweep.summary(),
+            "refused": self.sweep.refused,
+        }
         run = runs.create()
         runs.write_json(runs.find(run) / "run.json", {"kind": self.kind, **result})
         return {"run": run, **result}
@@ -538,6 +718,98 @@ def _titles(grid: Grid) -> dict[str, str]:
         name: models.MODELS[name].title if name in models.MODELS else teachers.card(name).network_title
         for name in grid.names
     }
+
+
+class HideStudents(Charts):
+    """Detect, the game: a line-up of teachers, and suspects that copied one of them or nobody."""
+
+    kind = "lineup"
+
+    def __init__(self, config: dict[str, Any], kinds: Sequence[str], suspects: int):
+        settings = LineUpConfig.from_dict(config)
+        self.run = LineUp(settings, hidden(settings, kinds, suspects))
+        if settings.info.kind == "points":
+            self.threads = 1
+
+    def __next__(self) -> Update:
+        return next(self.run)
+
+    def close(self) -> None:
+        self.run.close()
+
+    def count(self) -> tuple[int, int]:
+        run = self.run
+        return len(run.teachers) + len(run.students), run.config.teachers + len(run.suspects)
+
+    def charts(self) -> list[go.Figure]:
+        return [figures.lineup(self._accuracies())]
+
+    def _accuracies(self) -> dict[str, dict[str, float]]:
+        """What is known about those who are trained already; not who copied whom."""
+        named = [(t.card.name, t) for t in self.run.teachers]
+        named += [(f"Suspect {letter(i)}", t) for i, t in enumerate(self.run.students)]
+        return {name: t.card.accuracy.to_dict() for name, t in named}
+
+    def finish(self) -> dict[str, Any]:
+        run, n = self.run, self.run.counts[-1]
+        source, control = run.probes
+        result = {
+            "config": run.config.to_dict(),
+            "accuracies": self._accuracies(),
+            "models": [t.card.network_title for t in run.teachers],
+            "classes": run.dataset.info.classes,
+            "truth": [{"kind": s.kind, "teacher": s.truth} for s in run.suspects],
+            "clues": run.clues,
+            "n": n,
+            "calls": run.calls,
+            "verdicts": verdicts(run.rows, n, "kl", source),
+            "control": verdicts(run.rows, n, "kl", control),
+        }
+        if run.config.info.kind == "points":
+            width = run.dataset.half_width
+            lines = [evaluation.boundary_line(t.network, width, 80) for t in (*run.teachers, *run.students)]
+            result |= {"half_width": width, "boundaries": [line.tolist() for line in lines]}
+        # Kept as runs of their own, so that they can be candidates, and be copied, elsewhere.
+        names = [runs.create() for _ in run.teachers]
+        for name, teacher in zip(names, run.teachers, strict=True):
+            teacher.save(runs.find(name), "teacher")
+        folder = runs.create()
+        for number, student in enumerate(run.students):
+            weights = {k: v.cpu().contiguous() for k, v in student.network.state_dict().items()}
+            save_file(weights, runs.find(folder) / f"suspect-{letter(number)}.safetensors")
+        result["teachers"] = [f"run:{name}" for name in names]
+        runs.write_json(runs.find(folder) / "run.json", {"kind": self.kind, **result})
+        return {"run": folder, **result}
+
+
+class Audit(Task):
+    """Detect, the tool: whom of some teachers the weights of somebody's own were copied from."""
+
+    kind = "audit"
+
+    def __init__(self, upload: str, name: str, model: str, candidates: dict[str, str], config: dict[str, Any]):
+        self._upload, self._names = upload, list(candidates.values())
+        try:
+            settings = LineUpConfig.from_dict(config)
+            self.run = audit.audit(inbox.find(upload), name, model, list(candidates), settings)
+        except BaseException:
+            self.close()
+            raise
+
+    def __next__(self) -> Update:
+        return next(self.run)
+
+    def close(self) -> None:
+        if hasattr(self, "run"):
+            self.run.close()
+        inbox.drop(self._upload)
+
+    def finish(self) -> dict[str, Any]:
+        found = audit.findings(self.run, self._names)
+        result = {"classes": self.run.dataset.info.classes, "report": audit.report(found), **found}
+        run = runs.create()
+        runs.write_json(runs.find(run) / "run.json", {"kind": self.kind, **result})
+        return {"run": run, **result}
 
 
 TASKS: dict[str, type[Task]] = {
@@ -552,5 +824,9 @@ TASKS: dict[str, type[Task]] = {
         Embed,
         Compare,
         CompareNetworks,
+        Steal,
+        StealSweep,
+        HideStudents,
+        Audit,
     )
 }

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from . import data, evaluation, models, onnx_network, runs, weights
@@ -100,6 +99,7 @@ class TeacherCard:
         file: what an imported file was called.
         format: of the weights' file, "safetensors" or "onnx".
         normalisation: what an imported network wants of its inputs, as `imports.Normalisation.to_dict` gives it.
+        images: the training examples it learned from, the first and the one after the last; None for all.
         rescaling: "scale" and "shift" that turn the data's normalised inputs into those; None where they are the same.
     """
 
@@ -118,6 +118,7 @@ class TeacherCard:
     format: Literal["safetensors", "onnx"] = "safetensors"
     normalisation: dict[str, Any] | None = None
     rescaling: dict[str, list[float]] | None = None
+    images: list[int] | None = None
 
     @property
     def title(self) -> str:
@@ -126,8 +127,9 @@ class TeacherCard:
 
     @property
     def network_title(self) -> str:
-        """Its architecture, for people."""
-        return models.MODELS[self.model].title if self.model in models.MODELS else "ONNX network"
+        """Its architecture, for people, and what it learned from where that is not all."""
+        title = models.MODELS[self.model].title if self.model in models.MODELS else "ONNX network"
+        return title + (f" (training images {self.images[0]:,} to {self.images[1] - 1:,})" if self.images else "")
 
     @property
     def data_config(self) -> DataConfig:
@@ -166,7 +168,6 @@ class Teacher:
     def save(self, folder: Path, stem: str) -> TeacherCard:
         """Writes the weights and, last, <stem>.json; returns the card with the weights' hash.
 
-        Tensors whose values are all float16 numbers are stored as such: nothing is lost, and they take half the room.
         What was imported is kept as it came.
         """
         folder.mkdir(parents=True, exist_ok=True)
@@ -174,8 +175,8 @@ class Teacher:
         if self.file is not None:
             runs.copy(self.file, path)
         else:
-            save_file({k: _smallest(v.cpu().contiguous()) for k, v in self.network.state_dict().items()}, path)
-        card = replace(self.card, sha256=_sha256(path))
+            weights.write(path, self.network.state_dict())
+        card = replace(self.card, sha256=weights.sha256(path))
         runs.write_json(folder / f"{stem}.json", asdict(card))
         return card
 
@@ -201,7 +202,7 @@ def read(stem: Path, name: str) -> Teacher:
     """
     card = TeacherCard.read(stem.with_suffix(".json"))
     path = stem.with_suffix(f".{card.format}")
-    if not path.is_file() or _sha256(path) != card.sha256:
+    if not path.is_file() or weights.sha256(path) != card.sha256:
         raise CakeError(
             f"The weights of teacher '{name}' are missing or damaged: {path.name} does not match its card. "
             f"Get the file again, or {'import' if card.origin == 'imported' else 'train'} the teacher again."
@@ -265,7 +266,7 @@ def imported_for(config: DataConfig) -> str | None:
         return None
 
 
-FIRST = "lenet5"  # quick, and what the CAKE paper uses for small images; goes before others of the same data
+FIRST = ("lenet5", "mlp")  # quick, and what the CAKE paper uses; they go before others of the same data
 
 
 @cache
@@ -275,13 +276,20 @@ def shipped() -> dict[str, TeacherCard]:
     return {card.name: card for card in cards}
 
 
-def shipped_for(config: DataConfig) -> TeacherCard | None:
-    """The shipped teacher of exactly this data set that is taken where none is named, if there is one."""
+def shipped_for(config: DataConfig, batch_norm: bool = False) -> TeacherCard | None:
+    """The shipped teacher of exactly this data set that is taken where none is named, if there is one.
+
+    Args:
+        config: the data set.
+        batch_norm: whether only teachers with batch normalisation will do.
+    """
     drawn = data.info(config.name).drawn
     # Noise, number and seed describe drawn sets only.
     cards = shipped().values()
     fitting = [c for c in cards if c.data_config == config or (not drawn and c.data["name"] == config.name)]
-    first = [c for c in fitting if c.model == FIRST]
+    if batch_norm:
+        fitting = [c for c in fitting if c.model in models.MODELS and models.has_batch_norm(c.model)]
+    first = [c for model in FIRST for c in fitting if c.model == model]
     return next(iter(first or fitting), None)
 
 
@@ -295,6 +303,7 @@ class TeacherTraining(Iterator[TrainStep]):
         settings: how it is trained (None: the data set's recipe).
         seed: weights and order of examples.
         name: the name for its card.
+        images: of the training examples only these, as in its card.
         half: whether its weights are rounded to float16 when it is trained, before it is tested; for small files.
     """
 
@@ -307,10 +316,11 @@ class TeacherTraining(Iterator[TrainStep]):
         *,
         seed: int = 0,
         name: str = "",
+        images: Sequence[int] | None = None,
         half: bool = False,
     ):
         info = dataset.info
-        self.half = half
+        self.half, self.images = half, list(images) if images else None
         self.network = models.build(model, info.shape, len(info.classes), seed).to(dataset.train_x.device)
         self.teacher: Teacher | None = None
         settings = settings or recipe(info.name, model)
@@ -320,7 +330,8 @@ class TeacherTraining(Iterator[TrainStep]):
         return next(self._steps)
 
     def _loop(self, dataset, config, model, settings, seed, name) -> Iterator[TrainStep]:
-        yield from train(self.network, dataset.train_x, dataset.train_y, settings, seed=seed, inputs=dataset.inputs)
+        learned = dataset.part(self.images)
+        yield from train(self.network, learned.train_x, learned.train_y, settings, seed=seed, inputs=dataset.inputs)
         if self.half:
             self.network.half().float()
         logits = evaluation.predict(self.network, dataset.test_x, dataset.inputs)
@@ -334,6 +345,7 @@ class TeacherTraining(Iterator[TrainStep]):
             accuracy=evaluation.accuracy(logits, dataset.test_y),
             trained_with=f"torch {torch.__version__}",
             data_sha256=dataset.checksum,
+            images=self.images,
         )
         self.teacher = Teacher(card, self.network)
 
@@ -390,13 +402,3 @@ def inspect(name: str, device: torch.device, most: int = 12) -> dict[str, Any]:
             "labels": dataset.test_y[shown].cpu().tolist(),
         }
     return seen
-
-
-def _smallest(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor as float16 where that changes no value."""
-    half = tensor.half()
-    return half if tensor.dtype == torch.float32 and torch.equal(half.float(), tensor) else tensor
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

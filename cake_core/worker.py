@@ -47,6 +47,9 @@ class Running:
         used: seconds of work it has had, by which turns are given.
         due: when its next step may be taken.
         clock: seconds for which it has been running, and `since` when they were last counted.
+        unseen: the last step, where it has not been shown.
+        partner: the job that it goes in lock-step with, by name; empty for none.
+        taken: turns that it has had since there was something to see.
     """
 
     name: str
@@ -63,6 +66,9 @@ class Running:
     since: float | None = None
     last_frame: float = 0.0
     last_event: float = 0.0
+    unseen: Update | None = None
+    partner: str = ""
+    taken: int = 0
 
     @property
     def wants_turn(self) -> bool:
@@ -79,12 +85,13 @@ class Worker:
     def __init__(self, connection: Connection):
         self.connection = connection
         self.jobs: dict[str, Running] = {}
+        self.threads = os.cpu_count() or 1
 
     def run(self) -> None:
         """Works until the server asks to quit."""
         while True:
             now = time.monotonic()
-            waiting = [j for j in self.jobs.values() if j.wants_turn]
+            waiting = [j for j in self.jobs.values() if j.wants_turn and not self.ahead(j)]
             ready = [j for j in waiting if j.due <= now]
             patience = 0 if ready else max(0.0, min((j.due for j in waiting), default=now + 60) - now)
             if self.connection.poll(patience):
@@ -94,6 +101,19 @@ class Worker:
             if ready:
                 self.turn(min(ready, key=lambda j: j.used))
 
+    def ahead(self, job: Running) -> bool:
+        """Whether a job has to wait for the one that it goes in lock-step with."""
+        partner = self.jobs.get(job.partner)
+        return partner is not None and partner.wants_turn and job.taken > partner.taken
+
+    def catch_up(self, job: Running) -> None:
+        """Where one of two in lock-step was paused a step before the other, it takes that step too."""
+        partner = self.jobs.get(job.partner)
+        if partner is None or job.running or partner.running:
+            return
+        behind, other = sorted((job, partner), key=lambda j: j.taken)
+        behind.steps = other.taken - behind.taken
+
     # -- commands -----------------------------------------------------------------------------------------------
 
     def command(self, message: dict[str, Any]) -> bool:
@@ -101,6 +121,9 @@ class Worker:
         op, name = message["op"], message.get("job", "")
         if op == "quit":
             return False
+        if op == "begin":
+            self.threads = message["threads"] or self.threads
+            return True
         if op == "submit":
             self.submit(name, message["kind"], message["spec"])
             return True
@@ -113,8 +136,14 @@ class Worker:
             job.running, job.due = True, time.monotonic()
         elif op == "pause":
             job.running, job.steps, job.since = False, 0, None
+            self.catch_up(job)
+            if job.unseen is not None:
+                with self.ending_with_errors(job):  # what stands still is what it has come to
+                    self.show(job, job.unseen, alone=True)
         elif op == "step":
             job.running, job.steps, job.since, job.due = False, 1, None, time.monotonic()
+        elif op == "pair":
+            job.partner = message["partner"]
         elif op == "rate":
             job.rate, job.due = message["rate"], time.monotonic()
         elif op == "look":
@@ -147,15 +176,18 @@ class Worker:
         """One step of one job, and what there is to see of it."""
         start = time.monotonic()
         with self.ending_with_errors(job):
-            if torch.get_num_threads() != job.task.threads:
-                torch.set_num_threads(job.task.threads)
+            if torch.get_num_threads() != (threads := job.task.threads or self.threads):
+                torch.set_num_threads(threads)
             update = next(job.task, None)
             if update is None:
                 self.event(job, "result", **job.task.finish())
                 self.end(job, "done")
                 return
             alone = not job.running
+            if job.unseen is not None and job.unseen.stage != update.stage:
+                self.show(job, job.unseen, alone=True)  # what a stage has come to in the end
             job.steps = max(0, job.steps - 1)
+            job.taken += not job.priming
             job.priming = job.priming and not job.task.primed(update)
             self.show(job, update, alone)
         now = time.monotonic()
@@ -194,6 +226,9 @@ class Worker:
             if frame is not None:
                 self.send(b"F", job.name, frame)
                 job.last_frame = now
+            job.unseen = None
+        else:
+            job.unseen = update
         if last or alone or now - job.last_event >= 1 / EVENTS_PER_SECOND:
             left = job.clock * (1 - update.progress) / update.progress if update.progress > 0.02 else None
             self.event(

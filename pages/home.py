@@ -20,12 +20,12 @@ doors = [
     (
         "Learn",
         "Look inside: who is copied, who copies, and how both see the samples.",
-        ("teacher", "student", "embeddings"),
+        ("teacher", "student", "embeddings", "methods"),
     ),
     (
         "Compare",
         "Methods against each other and against pure noise, with several seeds and honest error bars.",
-        ("compare",),
+        ("compare", "few_call", "detect"),
     ),
 ]
 picture, beside = st.columns([8, 5], gap="large")

@@ -57,7 +57,9 @@ with left:
         if st.checkbox(title, True, key=f"student:from:{k}", help=WHAT[k], disabled=k == CONTROL)
     ]
     st.caption("All get the same number of updates and, for each seed, the same initial weights.")
-    start = StudentConfig.for_data(info, model=model)
+    wanted = {"temperature": experiment.student.temperature}
+    wanted["batch_statistics"] = experiment.student.batch_statistics and models.has_batch_norm(model)
+    start = StudentConfig.for_data(info, model=model, **wanted)
     start = start.replace(updates=min(QUICK, start.updates))
     key = f"student:{info.name}"
     values = controls.configure(start, info.kind, key=key, only=("updates",))
@@ -65,7 +67,9 @@ with left:
         "Seeds", 1, 5, 2, key="student:seeds", help="How many students of each kind, with different initial weights."
     )
     with st.expander("Training", icon=":material/tune:"):
-        values |= controls.configure(start, info.kind, key=key, only=("targets", "batch_size", "optimizer"))
+        values |= controls.configure(
+            start, info.kind, key=key, only=("targets", "temperature", "batch_size", "optimizer")
+        )
         values |= controls.configure(start, info.kind, key=f"{key}:{model}", only=("learning_rate",))
     kd = KDConfig()
     if "kd" in sources:

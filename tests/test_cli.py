@@ -59,7 +59,7 @@ def test_distill_prints_one_json_object_on_stdout():
         (["distill", "--dat", "moons", "--bogus"], "Unrecognized arguments: --bogus."),
         (["train-teacher", "--data", "moons"], "The following arguments are required: --model."),
         (["train-teacher", "--data", "moons", "--model", "cnn"], "CNN takes images, not points."),
-        (["reproduce", "fig9"], "'fig9' can't be reproduced. Choose one of: fig1, fig2, fig3."),
+        (["reproduce", "fig9"], "'fig9' can't be reproduced. Choose one of: fig1, fig2, fig3, table1"),
         (["bake"], "Argument COMMAND: invalid choice: 'bake'"),
         ([], "The following arguments are required: COMMAND."),
         (["methods", "--json", "/no/such/folder/x.json"], "'/no/such/folder/x.json' can't be written"),

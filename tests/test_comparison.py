@@ -8,7 +8,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from cake_core import evaluation
+from cake_core import evaluation, teacher
+from cake_core.budget import MOST_SAMPLES, fit
 from cake_core.comparison import SOURCES, MethodComparison, StudentComparison, spacing, summarise
 from cake_core.errors import CakeError
 from cake_core.pipeline import Distillation, Experiment
@@ -173,7 +174,7 @@ def test_confusion_and_differences(digits):
     assert least == sorted(least, reverse=True)
     # The image is the one it says it is.
     x = digits.dataset.inputs(torch.tensor(seen[0]["pixels"], dtype=torch.uint8)[None])
-    for who, network in (("teacher", digits.oracle.network), ("student", comparison.first["noise"])):
+    for who, network in (("teacher", digits.network), ("student", comparison.first["noise"])):
         confidence, answer = network(x).softmax(dim=1).max(dim=1)
         assert digits.dataset.info.classes[answer] == seen[0][who]
         assert confidence.item() == pytest.approx(seen[0][f"{who}_confidence"], abs=1e-4)
@@ -185,7 +186,7 @@ def test_differences_over_the_plane(moons):
     seen, (result,) = comparison.differences["noise"], comparison.results
     same = [a == b for rows in zip(seen["teacher"], seen["student"], strict=True) for a, b in zip(*rows, strict=True)]
     assert sum(same) / len(same) == pytest.approx(result.plane_agreement.value)
-    half = evaluation.predict(moons.oracle.network, torch.tensor([[-seen["half_width"], seen["half_width"]]]))
+    half = evaluation.predict(moons.network, torch.tensor([[-seen["half_width"], seen["half_width"]]]))
     assert seen["teacher"][-1][0] == half.argmax().item()  # rows from below, columns from the left
 
 
@@ -202,3 +203,54 @@ def test_spacing_of_looks(updates, epoch, every):
     """Whole epochs where there are enough of them; twenty to forty looks, if there are so many updates."""
     assert spacing(updates, epoch) == every
     assert updates < 20 or 15 <= updates / every <= 41
+
+
+# -- budgets --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["cake", "noise", "zsdb3kd", "dafl", "generative", "dfad_activation"])
+def test_a_budget_of_calls_is_kept(method, moons_teacher):
+    """Within a fifth for methods whose calls follow from their settings; mini-batches or steps follow from it."""
+    experiment = Experiment.from_query({"method": method, "samples": "20", "teacher": "moons/mlp"})
+    loaded = teacher.load("moons/mlp")
+    fitted = fit(experiment, loaded, "calls", 60_000)
+    run = Distillation(fitted, teacher=loaded, every=10**6)
+    while run.samples is None:
+        next(run)
+    calls = run.oracle.forward_calls + run.oracle.gradient_calls
+    if method == "noise":  # so cheap that memory sets the limit
+        assert len(run.samples) == MOST_SAMPLES
+    else:
+        assert 0.8 * 60_000 <= calls <= 1.05 * 60_000
+    assert fit(experiment, loaded, "samples", 1) == experiment
+
+
+def test_budgets_that_cannot_be(moons_teacher):
+    experiment, loaded = Experiment.from_query({"teacher": "moons/mlp"}), teacher.load("moons/mlp")
+    with pytest.raises(CakeError, match="CAKE needs more than 100 calls of the teacher"):
+        fit(experiment, loaded, "calls", 100)
+    with pytest.raises(CakeError, match="There is no budget in money. Choose one of: samples, calls, seconds"):
+        fit(experiment, loaded, "money", 100)
+
+
+def test_a_method_that_cannot_run_says_so_and_the_others_go_on():
+    comparison = MethodComparison(QUICK.replace(teacher="moons/mlp"), ["deepinversion", "noise"], seeds=2)
+    list(comparison)
+    assert [(r["method"], r["seed"]) for r in comparison.rows] == [("noise", 0), ("noise", 1)]
+    assert list(comparison.refused) == ["deepinversion"]
+    assert "batch normalisation" in comparison.refused["deepinversion"]
+    with pytest.raises(CakeError, match="batch normalisation"):
+        list(MethodComparison(QUICK.replace(teacher="moons/mlp"), ["deepinversion"], seeds=2))
+
+
+def test_a_budget_that_is_too_small_for_the_first_method_leaves_the_others():
+    comparison = MethodComparison(QUICK, ["cake", "noise"], seeds=1, budget="calls", amount=100)
+    list(comparison)
+    assert list(comparison.refused) == ["cake"]
+    assert [r["method"] for r in comparison.rows] == ["noise"]
+
+
+def test_students_get_their_methods_temperature():
+    comparison = MethodComparison(QUICK, ["cake", "kd", "zskd"], seeds=1)
+    assert [e.student.temperature for e in comparison._experiments] == [1, 4, 20]
+    assert {e.student.model for e in comparison._experiments} == {"mlp"}

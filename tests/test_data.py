@@ -201,3 +201,14 @@ def test_names():
     assert data.info("two-moons").name == "moons"
     with pytest.raises(CakeError, match="There is no data set 'mars'. Choose one of: moons"):
         data.info("mars")
+
+
+def test_a_part_of_the_training_examples():
+    whole = data.load(data.DataConfig(name="digits"))
+    some = whole.part([100, 300])
+    assert torch.equal(some.train_x, whole.train_x[100:300])
+    assert torch.equal(some.train_y, whole.train_y[100:300])
+    assert len(some.test_x) == len(whole.test_x)
+    assert whole.part(None) is whole
+    with pytest.raises(CakeError, match="100 to 2000 are not there: there are 1,297"):
+        whole.part([100, 2000])

@@ -18,9 +18,14 @@ import cake_core
 from cake_core import cli
 from cake_core.config import Config
 from cake_core.data import DATASETS, DataConfig
+from cake_core.detection import ProbeConfig
+from cake_core.diffusion import DiffusionConfig
+from cake_core.few_call import FewCallConfig
+from cake_core.lineup import LineUpConfig
 from cake_core.methods import METHODS
 from cake_core.models import MODELS
 from cake_core.pipeline import Experiment
+from cake_core.proxies import ProxyConfig
 from cake_core.student import KDConfig, StudentConfig
 from cake_core.training import TrainConfig
 
@@ -37,6 +42,11 @@ CONFIGS: list[type[Config]] = [
     StudentConfig,
     KDConfig,
     Experiment,
+    DiffusionConfig,
+    ProxyConfig,
+    FewCallConfig,
+    ProbeConfig,
+    LineUpConfig,
     *(m.Config for m in METHODS.values()),
 ]
 
@@ -73,7 +83,7 @@ def test_public_things_have_docstrings(name):
 
 COMMANDS = (
     "methods", "datasets", "models", "teachers", "import_data", "train_teacher", "import_teacher", "distill", "record",
-    "reproduce",
+    "reproduce", "serve", "steal", "train_diffusion", "detect",
 )  # fmt: skip
 
 

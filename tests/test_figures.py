@@ -170,3 +170,72 @@ def test_difference():
     assert [list(r) for r in first.z] == [[1, 1], [None, None]]
     assert [list(r) for r in second.z] == [[None, None], [1, 1]]
     assert list(differ.x) == [-2, 2]
+
+
+def test_reproduced_rows_stand_beside_the_papers():
+    row = {
+        "label": "CAKE",
+        "method": "cake",
+        "student": "lenet5-half",
+        "student_accuracy_mean": "0.9",
+        "paper_student": "98.4",
+    }
+    rows = [
+        {**row, "student_accuracy_std": "0.01", "same_pair": "True"},
+        {**row, "label": "DeepInversion", "method": "deepinversion", "student_accuracy_std": "0", "same_pair": "False"},
+        {
+            **row,
+            "label": "LAKE",
+            "method": "lake",
+            "student_accuracy_std": "0",
+            "paper_student": "",
+            "same_pair": "False",
+        },
+    ]
+    ours, theirs = figures.beside_paper(rows).data
+    assert list(ours.x) == pytest.approx([90, 90, 90])
+    assert list(theirs.x) == [98.4, 98.4]
+    assert list(theirs.marker.symbol) == ["diamond", "diamond-open"]
+
+
+def test_costs_are_one_point_for_each_method():
+    summary = [
+        {"method": m, "title": m, "agreement_mean": 0.5, "agreement_std": 0.1, "calls_mean": c, "calls_std": 0.0}
+        for m, c in (("cake", 1000.0), ("noise", 0.0))
+    ]
+    points = figures.costs(summary, "agreement", "calls").data
+    assert [p.y[0] for p in points] == [50, 50]
+    assert all(p.x[0] > 0 for p in points)  # the axis is logarithmic
+    assert points[0].marker.symbol != points[1].marker.symbol
+
+
+def test_likeness_shows_who_is_named_and_who_it_was():
+    figure = figures.likeness(["Teacher 1", "Teacher 2"], [1.0, 3.0], 2.5, named=1, truth=0, top=6.0)
+    (bar,) = figure.data
+    assert bar.marker.color == (figures.COLOURS["teacher"], figures.NAMED)
+    assert bar.marker.line.width == (3, 0)
+    assert figure.layout.shapes[0].x0 == 2.5
+    assert figure.layout.xaxis.range[1] >= 6
+    assert not figures.likeness(["Teacher 1", "Teacher 2"], [1.0, 3.0], None, named=1).layout.shapes
+
+
+def test_a_line_up_is_bars_with_intervals():
+    rate = {"value": 0.9, "low": 0.8, "high": 0.95, "n": 100}
+    (bar,) = figures.lineup({"Teacher 1": rate, "Suspect A": rate}).data
+    assert bar.y == ("Teacher 1", "Suspect A")
+    assert bar.error_x.array[0] == pytest.approx(5)
+
+
+def test_detectability_has_a_line_for_each_source_and_the_blind_guess():
+    row = {"probes": "noise", "n": "50", "teachers": "4", "accuracy": "0.5", "accuracy_low": "0.3"}
+    figure = figures.detectability([row | {"accuracy_high": "0.7"}], {"noise": "Noise (control)"})
+    assert figure.data[0].y == (50.0,)
+    assert figure.layout.shapes[0].y0 == 25
+
+
+def test_the_plane_shows_every_boundary_and_the_probes():
+    segments = [[[0.0, 0.0], [1.0, 1.0]]]
+    figure = figures.plane({"Suspect A": segments, "Teacher 1": segments}, [[0.5, 0.5]], 2.0)
+    assert [t.name for t in figure.data] == ["Suspect A", "Teacher 1", "probes"]
+    assert figure.data[0].x == (0.0, 1.0, None)
+    assert figure.data[0].line.width > figure.data[1].line.width

@@ -54,7 +54,7 @@ def test_points():
     assert scene["classes"] == ["upper moon", "lower moon"]
     # The surface is the teacher's probabilities, in 256 steps, row by row from below.
     points = evaluation.grid(width, parts["teacher"].shape[0])
-    expected = evaluation.predict(run.oracle.network, points).softmax(dim=1)
+    expected = evaluation.predict(run.network, points).softmax(dim=1)
     np.testing.assert_allclose(parts["teacher"].reshape(-1, 2) / 255, expected.numpy(), atol=0.003)
     assert parts["boundary"].shape[1:] == (2, 2)
     assert parts["data"].shape == (600, 2)
@@ -86,6 +86,68 @@ def test_arrows_are_sent_while_somebody_looks():
     second = next(updates)
     arrows = decode(view.frame(second, 0))[1]["arrows"]
     np.testing.assert_allclose(arrows, -second.snapshot.gradient.flatten(0, 1).numpy())
+
+
+# -- what methods show of themselves ---------------------------------------------------------------------------------
+
+
+def drawn_by(method: str, **flat: str) -> tuple[Distillation, dict, list]:
+    """The scene and the frames of a small synthesis on points."""
+    small = {"batches": "2", "samples": "40", "student.updates": "5"}
+    run, view, frames = watched(method=method, **small, **flat)
+    return run, decode(view.scene())[0], [f for u, f in frames if u.snapshot is not None]
+
+
+def ends(run: Distillation, arrays: dict) -> np.ndarray:
+    """Lines as they were encoded (K, 2, 2)."""
+    return ((arrays["lines"] / 65535 * 2 - 1) * REACH * run.dataset.half_width).reshape(-1, 2, 2)
+
+
+def test_rays_end_where_the_label_changes():
+    run, scene, frames = drawn_by("zsdb3kd", sigma="0.5")
+    assert scene["drawn"].startswith("Rays")
+    assert "lines" not in frames[0][1]  # before the first search
+    for _, arrays in frames[1:]:  # also after samples were pushed away
+        lines = torch.tensor(ends(run, arrays), dtype=torch.float32)
+        found = (lines[:, 1] - lines[:, 0]).norm(dim=1) < 5  # those that have not gone as far as they may
+        beyond = lines[:, 0] + 1.02 * (lines[:, 1] - lines[:, 0])
+        label, across = (run.network(x).argmax(dim=1) for x in (lines[:, 0], beyond))
+        assert (label != across)[found].float().mean() > 0.9
+
+
+def test_a_generators_net_is_where_it_puts_its_random_inputs():
+    run, scene, frames = drawn_by("dafl", steps="5")
+    assert scene["drawn"].startswith("Net")
+    lines = ends(run, frames[-1][1])
+    assert lines.shape == (2 * 20 * 21, 2, 2)
+    network = run.synthesis.state.generator.network
+    corner = torch.zeros(1, run.experiment.settings.latent)
+    corner[0, :2] = -2
+    with evaluation.in_eval_mode(network), torch.no_grad():
+        expected = network(corner)[0].numpy()
+    np.testing.assert_allclose(lines[0, 0], expected, atol=2e-3)
+    assert network.training  # as it was before
+
+
+@pytest.mark.parametrize(("method", "in_loop"), [("dfad_activation", True), ("dafl", False)])
+def test_a_student_in_the_loop_is_shown_while_samples_are_made(method, in_loop):
+    _, scene, frames = drawn_by(method, steps="5")
+    assert scene["in_loop"] is in_loop
+    assert any("student" in arrays for _, arrays in frames) is in_loop
+
+
+def test_statistics_of_batch_normalisation_beside_those_of_the_samples():
+    run, _, frames = drawn_by("deepinversion", steps="3")
+    found = frames[-1][1]["statistics"]
+    # The first layer by hand: what comes into it, and what it remembers, in units of its own spread.
+    x = run.synthesis.state.x[0].flatten(0, 1)
+    linear, norm = run.network.body[0], run.network.body[1]
+    h, unit = linear(x), norm.running_var.mean().sqrt()
+    first = found[found[:, 0] == 0]
+    rows = torch.stack([norm.running_mean, h.mean(dim=0), norm.running_var.sqrt(), h.std(dim=0, correction=0)], dim=1)
+    np.testing.assert_allclose(first[:, 1:], (rows / unit).numpy(), rtol=1e-4, atol=1e-5)
+    _, _, others = drawn_by("cake", steps="3")
+    assert not any("statistics" in arrays for _, arrays in others)
 
 
 DIGITS = {"data": "digits", "batches": "4", "samples": "100", "steps": "2", "student.updates": "20"}
@@ -136,10 +198,10 @@ def test_details_of_one_image(sample):
         assert set(at[IMAGES_SHOWN:]) == set(group) - set(at[:IMAGES_SHOWN])  # nothing else travels
         assert sorted(arrays["labels"][[at.index(i) for i in group]]) == list(range(10))
         k = at.index(sample)
-        expected = evaluation.boundary_distance(run.oracle.network, s.x[m, j : j + 1]).item()
+        expected = evaluation.boundary_distance(run.network, s.x[m, j : j + 1]).item()
         assert arrays["distance"][k] == pytest.approx(expected, rel=1e-4)
         if s.logits is None:  # before the first step: asked for the eye
-            network = run.oracle.network
+            network = run.network
             np.testing.assert_allclose(
                 arrays["probabilities"][k] / 65535, network(s.x[m, j : j + 1]).softmax(dim=1)[0].numpy(), atol=1e-4
             )

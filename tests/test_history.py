@@ -8,8 +8,9 @@ import torch
 from cake_core import history
 from cake_core.history import History, Recorder, evenly
 from cake_core.methods import METHODS, find
+from cake_core.oracle import Oracle
 from cake_core.synthesis import Synthesis
-from cake_core.synthetic import Oracle, Problem
+from cake_core.synthetic import Problem
 
 
 def run(teacher, shape, method="lake", *, keep=True, every=1, in_flight=0, seed=0, **settings) -> Synthesis:
@@ -50,7 +51,10 @@ def test_it_is_what_the_snapshots_show(plane_teacher):
             assert torch.equal(kept.x[k, s], seen[i // n, step][i % n])
 
 
-@pytest.mark.parametrize("method", METHODS)
+PLAIN = {"labels", "logits", "gradient"}  # what the oracle of these tests is open for
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if METHODS[m].tracks and METHODS[m].access <= PLAIN])
 def test_samples_stay_the_same_and_the_end_is_theirs(plane_teacher, method):
     config = find(method).Config
     settings = {"batches": 3, "samples": 100} | ({"steps": 30} if "steps" in config.model_fields else {})
@@ -62,6 +66,10 @@ def test_samples_stay_the_same_and_the_end_is_theirs(plane_teacher, method):
     assert plain.result.provenance == kept.result.provenance  # the teacher was not asked once more
     assert len(kept.history.index) == 200
     assert torch.equal(kept.history.x[-1], kept.result.x[kept.history.index])
+
+
+def test_methods_whose_samples_have_no_way_keep_none(plane_teacher):
+    assert run(plane_teacher, (2,), "rdskd", batches=2, samples=20, steps=3).history is None
 
 
 def test_chunks_in_flight_and_snapshots_change_nothing(image_teacher):

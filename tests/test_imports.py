@@ -285,13 +285,13 @@ def test_it_is_copied_and_judged_on_fresh_samples(unknown):
     judge, run = task.run.judge, task.run
     assert task.control.judge is judge  # both on the very same inputs
     assert not (judge.x[:, None] == run.samples.x[None]).flatten(2).all(dim=2).any()  # the student never saw one
-    agree = (run.student(judge.x).argmax(dim=1) == run.oracle.network(judge.x).argmax(dim=1)).float().mean().item()
+    agree = (run.student(judge.x).argmax(dim=1) == run.network(judge.x).argmax(dim=1)).float().mean().item()
     assert outcome["agreement"] == pytest.approx(agree)
     assert outcome["forward_calls"] == run.samples.provenance["forward_calls"]
     result = json.loads(json.dumps(task.finish()))
     restored = Distillation.restore(result["run"])
     x = torch.randn(2, 1, 8, 8)
-    torch.testing.assert_close(restored.oracle.network(x), unknown.network(x))
+    torch.testing.assert_close(restored.network(x), unknown.network(x))
     for kind, spec in (
         ("students", {"student": {"model": "mlp"}, "seeds": 1}),
         ("embedding", {"network": "teacher", "how": "pca", "dimensions": 2}),

@@ -18,11 +18,21 @@ from cake_core.jobs import Job, JobRunner, Limits, Ring
 from cake_core.pipeline import Experiment
 
 
-@pytest.fixture
-def runner(runs_folder) -> Iterator[JobRunner]:
-    made = JobRunner(Limits(max_running=2, max_jobs_per_owner=4))
+@pytest.fixture(scope="module")
+def only_runner(runs_folder) -> Iterator[JobRunner]:
+    """One for all tests here: its compute process takes seconds to start."""
+    made = JobRunner()
     yield made
     made.close()
+
+
+@pytest.fixture
+def runner(only_runner) -> Iterator[JobRunner]:
+    """Without jobs, and with limits of the tests' own."""
+    only_runner.limits = Limits(max_running=2, max_jobs_per_owner=4)
+    yield only_runner
+    for job in list(only_runner.jobs.values()):
+        only_runner.forget(job)
 
 
 def spec(**flat: str) -> dict:
@@ -33,7 +43,7 @@ def spec(**flat: str) -> dict:
 LONG = {"steps": "20000"}
 
 
-def until(true: Callable[[], object], seconds: float = 60) -> None:
+def until(true: Callable[[], object], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it did not happen in time"
@@ -73,6 +83,7 @@ def test_from_the_beginning_to_the_result(runner):
     job.play()
     until(lambda: job.state == "done")
     assert job.progress == 1
+    assert [f["step"] for f in viewer.frames if f["stage"] == "synthesis"][-1] == 30  # the samples as they are at last
     outcome = job.result["outcome"]
     assert outcome["samples"] == 100
     assert job.result["control"]["samples"] == 100
@@ -273,7 +284,8 @@ def test_names_cannot_be_guessed(runner):
 def test_limits_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("CAKE_MAX_RUNNING", "3")
     monkeypatch.setenv("CAKE_IDLE_MINUTES", "0.5")
-    assert Limits.from_environment() == Limits(max_running=3, idle_minutes=0.5)
+    monkeypatch.setenv("CAKE_THREADS", "2")
+    assert Limits.from_environment() == Limits(max_running=3, idle_minutes=0.5, threads=2)
     monkeypatch.setenv("CAKE_MAX_RUNNING", "many")
     with pytest.raises(CakeError, match="is not a number"):
         Limits.from_environment()
@@ -300,6 +312,7 @@ def test_the_ring_is_bounded_and_spans_all_of_the_run():
 def test_a_job_that_nobody_watches_makes_way(runner):
     runner.limits = Limits(max_running=1, unwatched_seconds=0.2)
     left_alone = runner.submit("distill", spec(**LONG), owner="a", play=True)
+    left_alone.pace(0)
     until(lambda: left_alone.progress > 0.02)
     time.sleep(0.3)
     mine = runner.submit("distill", spec(), owner="b")
@@ -316,3 +329,39 @@ def test_a_job_that_nobody_watches_makes_way(runner):
     assert later.state == "queued"  # now it is watched, and keeps its place
     there = watched.step
     until(lambda: watched.step > there)
+
+
+# -- two in lock-step -----------------------------------------------------------------------------------------------
+
+
+def at_rest(viewers: list[Viewer]) -> bool:
+    """Whether nothing new is shown for a while."""
+    before = [v.step for v in viewers]
+    time.sleep(0.5)
+    return [v.step for v in viewers] == before
+
+
+def test_two_in_lock_step_have_one_clock(runner):
+    """A step of one takes many times as long as one of the other; still both are at the same step. A command to one is
+    one to both."""
+    slow = runner.submit("distill", spec(**LONG, method="generative", pairs="4096"))
+    quick = runner.submit("distill", spec(**LONG, method="naive", samples="10"))
+    runner.pair(slow, quick)
+    seen = [Viewer(slow), Viewer(quick)]
+    until(lambda: all(v.scenes for v in seen))
+    quick.pace(0)
+    assert slow.rate == 0
+    quick.play()
+    until(lambda: min(v.step for v in seen) > 30)
+    assert slow.state == quick.state == "running"
+    slow.pause()
+    assert slow.state == quick.state == "paused"
+    until(lambda: at_rest(seen) and seen[0].step == seen[1].step)  # who was behind has caught up
+    there = seen[0].step
+    quick.step()
+    until(lambda: [v.step for v in seen] == [there + 1] * 2)
+    runner.forget(slow)
+    assert quick.partner is None
+    before = seen[1].step
+    quick.play()  # alone again
+    until(lambda: seen[1].step > before + 50)

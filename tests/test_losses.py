@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from cake_core import losses
 from cake_core.losses import classification, contrast, distillation, total_variation
 from cake_core.schedules import step_sizes
 
@@ -150,3 +151,34 @@ def test_distillation_has_the_gradient_of_the_cross_entropy():
     # A copy of the teacher has nothing left to learn from it.
     (none,) = torch.autograd.grad(distillation(copy := teacher.clone().requires_grad_(), teacher, y, t, 1.0), copy)
     torch.testing.assert_close(none, torch.zeros_like(none))
+
+
+def test_entanglement_against_a_naive_loop():
+    z, y = torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 3, 4))
+    y[0, 0, 0] = 4  # the only one of its class: it does not count
+    expected = []
+    for logits, labels in zip(z.flatten(1, 2).tolist(), y.flatten(1, 2).tolist(), strict=True):
+        total = 0.0
+        for i, a in enumerate(logits):
+            weights = [
+                math.exp(-sum((p - q) ** 2 for p, q in zip(a, b, strict=True)) / 5 / 0.7) if i != j else 0.0
+                for j, b in enumerate(logits)
+            ]
+            same = sum(w for j, w in enumerate(weights) if labels[j] == labels[i])
+            total += math.log(same / sum(weights)) if same else 0.0
+        expected.append(total)
+    torch.testing.assert_close(losses.entanglement(z, y, 0.7), torch.tensor(expected), atol=1e-4, rtol=1e-4)
+
+
+def test_entanglement_has_a_gradient_where_a_sample_is_alone():
+    z = torch.randn(1, 2, 3, 3, requires_grad=True)
+    losses.entanglement(z, torch.arange(6).view(1, 2, 3) % 5, 1.0).sum().backward()
+    assert z.grad.isfinite().all()
+
+
+def test_certainty_is_minus_the_entropy():
+    even = torch.zeros(2, 3, 4, 5)
+    torch.testing.assert_close(losses.certainty(even), torch.full((2,), -12 * math.log(5)))
+    sure = torch.zeros(1, 1, 1, 5)
+    sure[..., 0] = 60.0
+    torch.testing.assert_close(losses.certainty(sure), torch.zeros(1), atol=1e-6, rtol=0)

@@ -16,7 +16,7 @@ from torch import nn
 
 from cake_core import models, onnx_network
 from cake_core.errors import CakeError
-from cake_core.synthetic import Oracle
+from cake_core.oracle import frozen_copy
 
 SHAPE = (1, 8, 8)
 
@@ -80,9 +80,18 @@ def test_what_was_exported_comes_back(tmp_path, name, shape, options):
     onnx_network.check(brought, shape, 4, "t.onnx")
     same(network, brought, shape)
     same(network, copy.deepcopy(brought), shape)
-    same(network, Oracle(brought).network, shape)  # frozen, channels last
+    same(network, frozen_copy(brought, "cpu"), shape)  # frozen, channels last
     assert not brought.training
     assert onnx_network.parameter_count(brought) >= 0.98 * models.parameter_count(network)
+
+
+def test_weights_in_constant_nodes_are_counted_too(lenet_file):
+    network, path = lenet_file
+    model = onnx.load(path)
+    for tensor in list(model.graph.initializer):
+        model.graph.node.insert(0, onnx.helper.make_node("Constant", [], [tensor.name], value=tensor))
+    del model.graph.initializer[:]
+    assert onnx_network._stored(model) >= 0.98 * models.parameter_count(network)
 
 
 def test_a_softmax_at_the_end_is_left_out(tmp_path, lenet_file):

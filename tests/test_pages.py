@@ -14,6 +14,8 @@ from streamlit.testing.v1 import AppTest
 from cake_core import models, runs
 from cake_core.comparison import SOURCES
 from cake_core.history import History
+from cake_core.methods import METHODS
+from cake_core.methods.notes import notes
 from cake_core.pipeline import Experiment
 from cake_core.synthetic import SyntheticSet
 from cake_core.tasks import TASKS, Distill
@@ -22,11 +24,13 @@ from pages._ui.cached import parameter_counts, runner
 
 ROOT = Path(__file__).parents[1]
 FRAME = ROOT / "pages" / "_ui" / "frame.py"
-PAGES = ["home", "two_moons", "teacher", "images", "student", "embeddings", "compare"]
+PAGES = [
+    "home", "two_moons", "teacher", "images", "student", "embeddings", "compare", "few_call", "detect", "methods",
+]  # fmt: skip
 
 
 def open_page(name: str, **query: str) -> AppTest:
-    app = AppTest.from_file(str(FRAME), default_timeout=60).run()
+    app = AppTest.from_file(str(FRAME), default_timeout=300).run()
     assert not app.exception
     for key, value in query.items():
         app.query_params[key.replace("__", ".")] = value
@@ -43,7 +47,7 @@ def go(app: AppTest, name: str) -> None:
     assert not app.exception
 
 
-def wait(app: AppTest, name: str, seconds: float = 90) -> None:
+def wait(app: AppTest, name: str, seconds: float = 300) -> None:
     """Until a job has ended; then the page is drawn again, as the browser would have it."""
     job = runner().find(name)
     end = time.monotonic() + seconds
@@ -72,7 +76,7 @@ def test_every_page_draws(name):
 
 def test_home_leads_everywhere():
     app = open_page("home")
-    assert len(app.page_link) == 6
+    assert len(app.page_link) == 9
 
 
 def test_widgets_change_the_experiment_and_the_url():
@@ -301,19 +305,62 @@ def test_teacher_page_without_data_on_disk(monkeypatch, tmp_path):
     assert "has to be downloaded first" in app.warning[0].value
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_page_tells_all_that_the_docstring_says(name):
+    app = open_page("methods", method=name)
+    method, known = METHODS[name], notes(METHODS[name])
+    seen = texts(app)
+    assert method.summary in seen
+    assert known.algorithm in seen
+    assert all(d in seen for d in known.deviations)
+    assert all(url in seen for _, url in known.sources)
+    assert [e.value for e in app.latex] == [f"$$\n{method.equation}\n$$"]
+    assert len([b for b in app.button if b.label == "Show me"]) == len(method.failures)
+
+
+def test_a_failure_is_one_click_away():
+    app = open_page("methods", method="naive")
+    app.button(key="methods:naive:fail:0").click().run()
+    assert not app.exception
+    shown = experiment(app, "two_moons")
+    assert shown == Experiment.from_query({"method": "naive", **METHODS["naive"].failures[0].query})
+
+
+def test_a_method_of_another_name_is_the_first_choice():
+    assert METHODS["cake"].summary in texts(open_page("methods", method="pie"))
+
+
 def test_compare_shows_controls_and_several_seeds():
     app = open_page("compare")
     app.number_input(key="compare:batches:moons").set_value(2).run()
     app.number_input(key="compare:samples:moons").set_value(50).run()
     app.slider(key="compare:seeds:True").set_value(2).run()
+    methods = next(m for m in app.multiselect if m.label == "Methods")
+    assert methods.value == ["cake", "lake", "naive"]
+    methods.set_value(["cake"]).run()
     next(b for b in app.button if b.label == "Compare").click().run()
     job = runner().find(app.session_state["compare:job"])
-    assert job.spec["methods"] == ["cake", "lake", "naive", "brownian", "noise"]
+    assert job.spec["methods"] == ["cake", "brownian", "noise"]
     assert job.spec["settings"]["cake"]["sigma"] == 0.1
     wait(app, job.name)
     table = app.dataframe[0].value
     assert list(table["method"])[-2:] == ["Brownian (control)", "Noise only (control)"]
     assert " ± " in table["accuracy"][0]
+
+
+def test_two_methods_go_in_lock_step():
+    app = open_page("compare")
+    app.selectbox(key="duel:right").select("noise").run()
+    app.button(key="duel:begin").click().run()
+    assert not app.exception
+    one, other = (runner().find(n) for n in app.session_state["duel:jobs"])
+    assert one.partner is other
+    assert other.partner is one
+    assert [j.spec["experiment"]["method"] for j in (one, other)] == ["cake", "noise"]
+    app.button(key="duel:begin").click().run()  # others in their place
+    assert runner().find(one.name) is None
+    for name in app.session_state["duel:jobs"]:
+        runner().forget(runner().find(name))
 
 
 def test_compare_shows_who_can_copy_whom():

@@ -9,10 +9,11 @@ import pytest
 from cake_core import figures, reproduce
 from cake_core.errors import CakeError
 from cake_core.methods import METHODS
-from cake_core.reproduce import Fig1, fig1_settings
+from cake_core.reproduce import FIRST, Fig1, fig1_settings
+from cake_core.student import StudentConfig
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FIRST)
 def test_one_budget_for_all(method):
     settings = fig1_settings(method, 0.1)
     assert settings["batches"] * settings["samples"] == 2000
@@ -31,7 +32,9 @@ def test_rows_and_files(monkeypatch, tmp_path):
     monkeypatch.setattr(reproduce, "COUNTS", (10, 50))
     monkeypatch.setitem(reproduce.BUDGET, "samples", 10)
     monkeypatch.setitem(reproduce.BUDGET, "steps", 3)
-    monkeypatch.setattr(reproduce, "METHODS", {k: METHODS[k] for k in ("cake", "noise")})
+    monkeypatch.setattr(reproduce, "FIRST", ("cake", "noise"))
+    usual, short = Fig1._experiment, StudentConfig(updates=50)
+    monkeypatch.setattr(Fig1, "_experiment", lambda *what: usual(*what).replace(student=short))
     run = Fig1(seeds=2, device="cpu")
     assert list(run) == [0.25, 0.5, 0.75, 1.0]
     result = run.result()

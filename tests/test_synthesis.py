@@ -11,8 +11,11 @@ from torch import nn
 import cake_core
 from cake_core import devices
 from cake_core.errors import CakeError
+from cake_core.methods import find
 from cake_core.methods.cake import Cake
-from cake_core.synthesis import PROBES, synthesize
+from cake_core.oracle import Oracle
+from cake_core.synthesis import PROBES, Synthesis, synthesize
+from cake_core.synthetic import Problem
 
 PLANE = {"shape": (2,), "classes": 2, "device": "cpu", "batches": 4, "samples": 10, "steps": 6}
 
@@ -224,3 +227,42 @@ def test_batch_norm_statistics_do_not_move():
     assert torch.equal(teacher[1].running_mean, before)
     assert teacher[1].num_batches_tracked == 0
     assert teacher.training
+
+
+# -- going on after a stop ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["cake", "zskd", "zsdb3kd"])
+def test_a_run_that_was_stopped_goes_on_with_the_very_same_samples(plane_teacher, method, tmp_path):
+    def begin(parts):
+        few = {"steps": 12} if "steps" in find(method).Config.model_fields else {"iterations": 1}
+        made = find(method)(find(method).Config(batches=5, samples=20, **few))
+        problem = Problem(Oracle(plane_teacher, "cpu", made.access), (2,), 2, 5, torch.device("cpu"))
+        return Synthesis(made, problem, seed=3, in_flight=2, parts=parts)
+
+    whole = begin(None)
+    list(whole)
+    first = begin(tmp_path)
+    while len(list(tmp_path.glob("*.safetensors"))) < 2:  # four of five mini-batches
+        next(first)
+    for _ in range(3):
+        next(first)
+    first.close()
+    (tmp_path / "00002.part").write_bytes(b"cut off in the middle")
+    second = begin(tmp_path)
+    snapshots = list(second)
+    assert all(s.batches == (4,) for s in snapshots)
+    assert snapshots[-1].step == snapshots[-1].total == whole.total
+    for key in ("x", "y", "labels", "batch"):
+        assert torch.equal(getattr(second.result, key), getattr(whole.result, key))
+    assert second.result.provenance == whole.result.provenance  # the calls of both halves
+    third = begin(tmp_path)
+    assert list(third) == []  # nothing is left to do
+    assert torch.equal(third.result.x, whole.result.x)
+
+
+def test_a_generator_has_nothing_to_go_on_from(plane_teacher, tmp_path):
+    made = find("rdskd")(find("rdskd").Config(batches=2, samples=20, steps=3))
+    problem = Problem(Oracle(plane_teacher, "cpu", made.access), (2,), 2, 2, torch.device("cpu"))
+    list(Synthesis(made, problem, parts=tmp_path))
+    assert not list(tmp_path.iterdir())

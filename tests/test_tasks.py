@@ -104,7 +104,7 @@ def test_parameters_are_counted_without_making_the_networks():
     assert list(result["parameters"]) == fitting
     for name in ("lenet5-half", "resnet4", "vit3"):
         assert result["parameters"][name] == models.parameter_count(models.build(name, (1, 8, 8), 10))
-    assert list(drive("parameters", data_name="moons")[0]["parameters"]) == ["mlp"]
+    assert list(drive("parameters", data_name="moons")[0]["parameters"]) == ["mlp", "mlp-norm"]
 
 
 def test_embedding(finished):
@@ -137,7 +137,7 @@ def test_compare():
     assert [(r["method"], r["seeds"]) for r in result["summary"]] == [("cake", 2), ("noise", 2)]
     assert len(result["rows"]) == 4
     figure = frames[-1]["figure"]
-    assert figure["data"][0]["x"] == ["CAKE", "Noise only"]
+    assert figure[0]["data"][0]["x"] == ["CAKE", "Noise only"]
     assert runs.read(result["run"])["rows"] == result["rows"]
 
 
@@ -148,7 +148,7 @@ def test_compare_networks(monkeypatch, tmp_path):
     result, frames = drive("grid", experiment=experiment, **spec)
     assert [(r["method"], r["seeds"]) for r in result["summary"]] == [("cake", 2), ("noise", 1)]
     assert result["titles"] == {"moons/mlp": "MLP", "mlp": "MLP"}
-    figure = frames[-1]["figure"]
+    [figure] = frames[-1]["figure"]
     assert figure["data"][0]["x"] == ["taught by MLP"]
     assert frames[-1]["step"] == frames[-1]["total"] == 3
     assert runs.read(result["run"])["rows"] == result["rows"]

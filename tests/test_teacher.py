@@ -14,13 +14,14 @@ from cake_core.errors import CakeError
 from cake_core.training import TrainConfig
 
 MNIST = ["mnist/cnn", "mnist/lenet5", "mnist/mlp", "mnist/resnet4", "mnist/vit3"]
-FASHION = ["fashion-mnist/lenet5", "fashion-mnist/resnet4"]
-SHIPPED = ["cifar10/resnet4", "digits/lenet5", *FASHION, *MNIST, "moons/mlp", "usps/lenet5"]
+FASHION = ["fashion-mnist/lenet5", "fashion-mnist/lenet5_part", "fashion-mnist/resnet4"]
+BUILT_IN = ["digits/lenet5", "digits/resnet4", "moons/mlp", "moons/mlp-norm"]  # their data need no download
+SHIPPED = sorted(["cifar10/resnet4", *BUILT_IN, *FASHION, *MNIST, "usps/lenet5"])
 
 
 def test_shipped_teachers_and_their_goals():
     cards = teacher.shipped()
-    assert list(cards) == SHIPPED
+    assert sorted(cards) == SHIPPED
     assert cards["mnist/lenet5"].accuracy.value >= 0.990
     assert all(cards[name].accuracy.value >= 0.98 for name in MNIST)
     assert all(cards[name].accuracy.value >= 0.895 for name in FASHION)
@@ -33,23 +34,26 @@ def test_shipped_teachers_and_their_goals():
 
 
 def check(name: str) -> None:
-    """The card's accuracy is what the weights give on the test data."""
+    """The card's accuracy is what the weights give on the test data; of large ones on the first 2,000."""
     loaded = teacher.load(name)
     dataset = data.load(loaded.card.data_config)
-    logits = evaluation.predict(loaded.network, dataset.test_x, dataset.inputs)
-    measured = evaluation.accuracy(logits, dataset.test_y)
-    # Another machine may round differently at a handful of images.
-    assert abs(measured.value - loaded.card.accuracy.value) <= 5 / measured.n
+    said, n = loaded.card.accuracy.value, min(2000, len(dataset.test_y))
+    measured = evaluation.accuracy(
+        evaluation.predict(loaded.network, dataset.test_x[:n], dataset.inputs), dataset.test_y[:n]
+    )
+    # Another machine may round differently at a handful of images, and a part may be a little harder than the whole.
+    part = 4 * (said * (1 - said) / n) ** 0.5 if n < len(dataset.test_y) else 0
+    assert abs(measured.value - said) <= 5 / n + part
     assert not loaded.network.training
 
 
-@pytest.mark.parametrize("name", ["moons/mlp", "digits/lenet5"])
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_cards_tell_the_truth(name):
     check(name)
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("name", [n for n in SHIPPED if n not in ("digits/lenet5", "moons/mlp")])
+@pytest.mark.parametrize("name", [n for n in SHIPPED if n not in BUILT_IN])
 def test_cards_tell_the_truth_on_downloaded_sets(name, mnist_folder):
     if not data.info(name.split("/")[0]).on_disk():
         pytest.skip(f"the data of {name} are not in {mnist_folder}")

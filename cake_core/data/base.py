@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Literal
 import platformdirs
 import torch
 from torch import Tensor
+
+from ..errors import CakeError
 
 if TYPE_CHECKING:
     from . import DataConfig
@@ -89,6 +91,19 @@ class Dataset:
     def to(self, device: torch.device) -> Dataset:
         """The same data on another device."""
         return Dataset(self.info, *(getattr(self, f.name).to(device) for f in fields(self)[1:]))
+
+    def part(self, images: Sequence[int] | None) -> Dataset:
+        """The same data with some of the training examples alone: from the first named up to before the second.
+
+        Raises:
+            CakeError: there are no such examples.
+        """
+        if images is None:
+            return self
+        first, last = images
+        if not 0 <= first < last <= len(self.train_x):
+            raise CakeError(f"Training examples {first} to {last} are not there: there are {len(self.train_x):,}.")
+        return replace(self, train_x=self.train_x[first:last], train_y=self.train_y[first:last])
 
     def inputs(self, raw: Tensor) -> Tensor:
         """Normalised float32 inputs: (raw / 255 - mean) / std for images, (raw - mean) / std for points."""

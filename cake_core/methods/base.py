@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from .. import generators
 from ..config import Config, param
 from ..data import DatasetInfo
+from ..evaluation import in_eval_mode
 from ..rng import Streams, generator
 from ..schedules import step_sizes
 from ..synthetic import Problem
 
-__all__ = ["Generative", "Inversion", "Method", "MethodConfig", "State", "Walk", "langevin"]
+__all__ = [
+    "Failure",
+    "FreeGenerative",
+    "Generative",
+    "Inversion",
+    "Method",
+    "MethodConfig",
+    "State",
+    "Walk",
+    "descent",
+    "langevin",
+    "mixed_noise",
+]
 
 
 GENERATOR_STREAM = 2**31  # beyond any mini-batch's index
+NET = 21  # points along each side of the net that a generator shows
+SHOWN = 64  # images that a generator shows while it is trained, at least
 
 
 class MethodConfig(Config):
@@ -74,6 +91,8 @@ class State:
         gradient: the latest gradient with respect to x, if there was one.
         eta, eta_of: step sizes, and the settings they were made from.
         generator: the generator in training, for methods that have one.
+        t: steps done.
+        extra: what else a method needs to remember, by name.
     """
 
     problem: Problem
@@ -84,6 +103,23 @@ class State:
     eta: Tensor | None = None
     eta_of: MethodConfig | None = None
     generator: Generator | None = None
+    t: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A known failure of a method, and an experiment that shows it.
+
+    Attributes:
+        title: a few words.
+        text: what one sees and why, for people.
+        query: the experiment, as the keys of a URL (without the method).
+    """
+
+    title: str
+    text: str
+    query: dict[str, str]
 
 
 class Method(ABC):
@@ -98,11 +134,22 @@ class Method(ABC):
         summary: one sentence for people.
         equation: what one step does, in LaTeX.
         reference: where it comes from.
-        access: what it needs of the teacher: "logits", "gradient", ...
+        access: what it needs of the teacher, keys of `oracle.ACCESS`.
+        family: what kind of method it is, for people.
+        student_in_loop: whether a student learns while samples are made.
         control: whether it is a control, shown beside the methods rather than among them.
         whole: whether all mini-batches must be in flight at once (because they share a generator).
+        steered: whether samples are made for given classes. Where not, their labels are the teacher's answers.
+        own_targets: whether the student's targets are the method's own, not the teacher's probabilities as they are.
+        tracks: whether samples have a way that can be followed, from their start to their end.
+        glance: samples are shown anew after so many steps, where making them costs as much as a step.
+        drawn: what the lines are that it draws among points (`lines`), for people; empty where it draws none.
         Config: its settings.
         presets: defaults that differ for a data set, or for a kind of data ("points", "images"), by name.
+        fixed_weights: weights of loss terms that are no settings.
+        student: settings of the student that belong to the method (its temperature), by the same names ("" for
+            all data).
+        failures: what it is known to fail at.
     """
 
     name: ClassVar[str]
@@ -111,10 +158,20 @@ class Method(ABC):
     equation: ClassVar[str]
     reference: ClassVar[str]
     access: ClassVar[frozenset[str]]
+    family: ClassVar[str] = "Noise"
+    student_in_loop: ClassVar[bool] = False
     control: ClassVar[bool] = False
     whole: ClassVar[bool] = False
+    steered: ClassVar[bool] = True
+    own_targets: ClassVar[bool] = False
+    tracks: ClassVar[bool] = True
+    glance: ClassVar[int] = 1
+    drawn: ClassVar[str] = ""
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    fixed_weights: ClassVar[dict[str, float]] = {}
+    student: ClassVar[dict[str, dict[str, Any]]] = {}
+    failures: ClassVar[tuple[Failure, ...]] = ()
 
     def __init__(self, config: MethodConfig | None = None):
         self.config = config if config is not None else self.Config()
@@ -128,7 +185,8 @@ class Method(ABC):
     def config(self, config: MethodConfig) -> None:
         self._config = config
         # The weight of each loss term: every setting `weight_<term>`.
-        self.weights = {k.removeprefix("weight_"): v for k, v in config if k.startswith("weight_")}
+        settings = {k.removeprefix("weight_"): v for k, v in config if k.startswith("weight_")}
+        self.weights = {**self.fixed_weights, **settings}
 
     @classmethod
     def config_for(cls, data: DatasetInfo | None = None, **settings: Any) -> MethodConfig:
@@ -141,10 +199,20 @@ class Method(ABC):
         defaults = {k: v for name in names for k, v in cls.presets.get(name, {}).items()}
         return cls.Config.from_dict({**defaults, **settings})
 
+    @classmethod
+    def student_for(cls, data: DatasetInfo) -> dict[str, Any]:
+        """What the method wants of the student for a data set, beside the data set's own defaults."""
+        return {k: v for name in ("", *data.preset_names) for k, v in cls.student.get(name, {}).items()}
+
     @property
     def steps(self) -> int:
         """Steps that each mini-batch takes."""
         return getattr(self.config, "steps", 0)
+
+    @property
+    def delivered(self) -> int:
+        """Samples that come of each one that is begun: more than one where several moments of its way are kept."""
+        return 1
 
     @abstractmethod
     def init(self, problem: Problem, rng: Streams) -> State:
@@ -155,7 +223,7 @@ class Method(ABC):
         """One step, in place; returns the unweighted loss terms by name, each summed over a mini-batch (M,)."""
 
     def positions(self, state: State) -> Tensor:
-        """The samples as they are now, (M, B, G, *shape)."""
+        """The samples as they are now, (M, B, G, *shape); of a generator those that are shown, (M' <= M, ...)."""
         return state.x
 
     def samples(self, state: State) -> tuple[Tensor, Tensor]:
@@ -164,6 +232,14 @@ class Method(ABC):
         with torch.no_grad():
             logits = state.problem.teacher(x.flatten(0, 1))
         return x, logits.softmax(dim=-1).view(*x.shape[:2], -1)
+
+    def labels(self, state: State) -> Tensor:
+        """The steering labels (M, N) of what `samples` returns."""
+        return state.y.flatten(1)
+
+    def lines(self, state: State) -> Tensor | None:
+        """Lines (K, 2, 2) that show on points how the method works, from and to; None where there are none yet."""
+        return None
 
     # -- shared by those that start from Gaussian noise ----------------------------------------------------------
 
@@ -176,8 +252,12 @@ class Method(ABC):
         """x ~ N(0, sigma^2 I); in each group the labels are the first G of a random order of all classes."""
         b, g = self.groups(problem)
         x = self.config.sigma * rng.normal(b, g, *problem.shape)
-        y = rng.permutations(b, problem.classes)[..., :g]
-        return State(problem, x, y)
+        return State(problem, x, self.orders(problem, rng))
+
+    def orders(self, problem: Problem, rng: Streams) -> Tensor:
+        """Steering labels (M, B, G): in each group the first G of a random order of all classes."""
+        b, g = self.groups(problem)
+        return rng.permutations(b, problem.classes)[..., :g]
 
 
 class WalkConfig(MethodConfig):
@@ -226,6 +306,7 @@ class WalkConfig(MethodConfig):
 class Walk(Method):
     """A method whose samples walk from the prior, with one step size for each mini-batch."""
 
+    family = "Moves samples"
     Config = WalkConfig
 
     def init(self, problem: Problem, rng: Streams) -> State:
@@ -241,9 +322,37 @@ class Walk(Method):
         return state.eta
 
 
+def mixed_noise(problem: Problem, rng: Streams, count: int, sigma: float) -> Tensor:
+    """Noise (M, count, *shape) of mixed strength and, for images, of mixed grain: more classes occur in it than in
+    white noise. A sample's strength is sigma times a number from U[0, 2); of four images one is made of 8 x 8 coarse
+    pixels and one of 4 x 4, smoothly enlarged, the others of their own; all have a level of their own besides."""
+    x = rng.normal(count, *problem.shape)
+    strength = 2 * rng.uniform(count, *(1,) * len(problem.shape))
+    if len(problem.shape) == 3:
+        level = rng.normal(count, problem.shape[0], 1, 1)
+        grain = rng.uniform(count, 1, 1, 1)
+        flat = x.flatten(0, 1)
+        for size, share in ((4, 0.5), (8, 0.25)):
+            coarse = F.interpolate(F.adaptive_avg_pool2d(flat, size), problem.shape[1:], mode="bilinear")
+            coarse = coarse / coarse.std(dim=(1, 2, 3), keepdim=True).clamp_min(1e-6)
+            x = torch.where(grain < share, coarse.view(x.shape), x)
+        x = x + 0.5 * level
+    return sigma * strength * x
+
+
 def langevin(x: Tensor, eta: Tensor, temperature: float, rng: Streams) -> None:
     """x <- x + sqrt(2 eta tau) xi with xi ~ N(0, I): the noise of one Langevin step, in place."""
     x += (2 * temperature * eta).sqrt() * rng.noise(*x.shape[1:])
+
+
+def descent(default: str) -> Any:
+    """Declares how a gradient becomes a step; methods differ in their default."""
+    return param(
+        default,
+        group="Advanced",
+        help="sgd: a step is the gradient times the step size. adam: each pixel or coordinate moves about one step "
+        "size, however small its gradient.",
+    )
 
 
 class InversionConfig(WalkConfig):
@@ -259,35 +368,72 @@ class InversionConfig(WalkConfig):
         group="Advanced",
         help="Longest gradient that one sample may have; longer ones are shortened to it. 0 switches this off.",
     )
+    optimizer: Literal["sgd", "adam"] = descent("sgd")
 
 
 class Inversion(Walk):
-    """x <- x - eta_m clip(grad_x L): plain gradient descent on the inputs. Subclasses write `losses`."""
+    """x <- x - eta_m d, where d is the gradient of L, clipped, or what Adam makes of it. Subclasses write `losses`,
+    or `objective` where the terms need more than logits and labels.
+    """
 
     access = frozenset({"logits", "gradient"})
     Config = InversionConfig
 
     @abstractmethod
-    def losses(self, z: Tensor, y: Tensor, x: Tensor) -> dict[str, Tensor]:
+    def losses(self, state: State, x: Tensor, z: Tensor) -> dict[str, Tensor]:
         """The loss terms by name, each summed over a mini-batch (M,). A term's weight is the setting weight_<name>.
 
         Args:
-            z: logits (M, B, G, C).
-            y: steering labels (M, B, G).
-            x: samples (M, B, G, *shape).
+            state: with the steering labels y (M, B, G).
+            x: samples (M, B, G, *shape), through which the gradient goes.
+            z: logits (M, B, G, C) for them.
         """
 
+    def offsets(self, state: State) -> Tensor | None:
+        """By how many pixels (M, 2) the images of each mini-batch are rolled for this step; None for not at all."""
+        return None
+
+    def objective(self, state: State, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits (M, B, G, C) of samples x (M, B, G, *shape), and the loss terms as `losses` returns them."""
+        z = state.problem.teacher(x.flatten(0, 2)).unflatten(0, x.shape[:3])
+        return z, self.losses(state, x, z)
+
     def step(self, state: State, rng: Streams) -> dict[str, Tensor]:
-        x = state.x.detach().requires_grad_()
-        z = state.problem.teacher(x.flatten(0, 2)).unflatten(0, x.shape[:3])  # (M, B, G, C)
-        terms = self.losses(z, state.y, x)
+        by = self.offsets(state)
+        x = (state.x if by is None else rolled(state.x, by)).detach().requires_grad_()
+        z, terms = self.objective(state, x)
         (grad,) = torch.autograd.grad(sum(self.weights[k] * v.sum() for k, v in terms.items()), x)
         if self.config.clip > 0:
             length = grad.flatten(3).norm(dim=-1).view(*grad.shape[:3], *(1,) * len(state.problem.shape))
             grad *= (self.config.clip / length).clamp_(max=1)  # a zero gradient stays zero: clip / 0 = inf -> 1
-        state.x = x.detach().addcmul_(grad, self.step_sizes(state, rng), value=-1)
+        if by is not None:
+            grad = rolled(grad, -by)
+        state.t += 1
+        move = adam(state, grad) if self.config.optimizer == "adam" else grad
+        state.x = state.x.detach().addcmul_(move, self.step_sizes(state, rng), value=-1)
         state.logits, state.gradient = z.detach(), grad
         return {k: v.detach() for k, v in terms.items()}
+
+
+def rolled(x: Tensor, by: Tensor) -> Tensor:
+    """Images (M, ..., H, W), those of each mini-batch rolled by its own offset (M, 2): one gather, no loop."""
+    height, width = x.shape[-2:]
+    rows = (torch.arange(height, device=x.device) - by[:, :1]) % height  # (M, H)
+    columns = (torch.arange(width, device=x.device) - by[:, 1:]) % width
+    pixels = (rows[:, :, None] * width + columns[:, None, :]).view(len(x), 1, -1)  # (M, 1, H W)
+    flat = x.reshape(len(x), -1, height * width)
+    return flat.gather(2, pixels.expand_as(flat)).view(x.shape)
+
+
+def adam(state: State, grad: Tensor, betas: tuple[float, float] = (0.9, 0.999)) -> Tensor:
+    """What Adam makes of a gradient, elementwise: m / (sqrt(v) + 1e-8) with the usual correction of both means for the
+    first `state.t` steps. The means live in `state.extra`.
+
+    Source: Kingma and Ba (2015), arXiv 1412.6980, algorithm 1.
+    """
+    m = state.extra.setdefault("adam_m", torch.zeros_like(grad)).lerp_(grad, 1 - betas[0])
+    v = state.extra.setdefault("adam_v", torch.zeros_like(grad)).lerp_(grad.square(), 1 - betas[1])
+    return (m / (1 - betas[0] ** state.t)).div_((v / (1 - betas[1] ** state.t)).sqrt_().add_(1e-8))
 
 
 class GenerativeConfig(MethodConfig):
@@ -324,12 +470,19 @@ class Generator:
 
 class Generative(Method):
     """theta <- theta - Adam(grad_theta L): a generator is trained through the teacher. Subclasses write `build`,
-    `decode` and `losses`. The samples are the generator's outputs for latents that are drawn once.
+    `latents`, `decode` and `losses`. The samples are the generator's outputs for latents that are drawn once.
+
+    Attributes:
+        along: whether the mini-batches are taken along the training, evenly spread over it, rather than all at its end.
+        longest: the longest gradient of a training step; 0 for any.
     """
 
+    family = "Generator"
     access = frozenset({"logits", "gradient"})
     whole = True
     Config = GenerativeConfig
+    along: ClassVar[bool] = False
+    longest: ClassVar[float] = 0.0
 
     @abstractmethod
     def build(self, problem: Problem) -> nn.Module:
@@ -348,7 +501,6 @@ class Generative(Method):
         """The loss terms by name on one fresh training batch, each a mean over its samples: a scalar."""
 
     def init(self, problem: Problem, rng: Streams) -> State:
-        b, g = self.groups(problem)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(rng.seed)
             network = self.build(problem).to(problem.device)
@@ -359,21 +511,106 @@ class Generative(Method):
             generator(rng.seed, GENERATOR_STREAM, device=problem.device),
         )
         latents = self.latents(problem, rng)
-        y = rng.permutations(b, problem.classes)[..., :g]
-        return State(problem, x=latents, y=y, generator=training)
+        return State(problem, x=latents, y=self.orders(problem, rng), generator=training)
 
     def step(self, state: State, rng: Streams) -> dict[str, Tensor]:
-        optimiser = state.generator.optimiser
         terms = self.losses(state)
+        self._learn(state, self.combined(state, terms))
+        state.t += 1
+        if self.along:
+            self._keep(state)
+        return {k: v.detach().expand(len(state.y)) * state.y[0].numel() for k, v in terms.items()}
+
+    def combined(self, state: State, terms: dict[str, Tensor]) -> Tensor:
+        """What is descended: the weighted sum of the terms."""
+        return sum(self.weights[k] * v for k, v in terms.items())
+
+    def _learn(self, state: State, loss: Tensor) -> None:
+        """One step of Adam on the generator's weights, and on nothing else that the loss depends on."""
+        optimiser = state.generator.optimiser
         parameters = list(state.generator.network.parameters())
-        grads = torch.autograd.grad(sum(self.weights[k] * v for k, v in terms.items()), parameters)
-        for p, grad in zip(parameters, grads, strict=True):
+        for p, grad in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
             p.grad = grad
+        if self.longest:
+            nn.utils.clip_grad_norm_(parameters, self.longest)
         for group in optimiser.param_groups:
             group["lr"] = self.config.learning_rate
         optimiser.step()
-        return {k: (v.detach() * state.y[0].numel()).expand(len(state.y)) for k, v in terms.items()}
+
+    def _keep(self, state: State) -> None:
+        """Takes the mini-batches that are due: mini-batch m after the share (m + 1) / M of all steps."""
+        kept = state.extra.setdefault("kept", [])
+        while len(kept) < state.t * len(state.x) // self.steps:
+            kept.append(self._decoded(state, len(kept)))
+
+    @torch.no_grad()
+    def _decoded(self, state: State, m: int) -> tuple[Tensor, Tensor]:
+        """Mini-batch m as the generator makes it now (N, *shape), and the teacher's probabilities for it (N, C)."""
+        x = self.decode(state.generator.network, state.x[m : m + 1], state.y[m : m + 1])[0].flatten(0, 1)
+        return x, state.problem.teacher(x).softmax(dim=-1)
 
     def positions(self, state: State) -> Tensor:
+        shown = len(state.x)
+        if len(state.problem.shape) > 1:  # making all images again and again would take longer than the training
+            shown = min(shown, math.ceil(SHOWN / state.y[0].numel()))
         with torch.no_grad():
-            return self.decode(state.generator.network, state.x, state.y)
+            return self.decode(state.generator.network, state.x[:shown], state.y[:shown])
+
+    def samples(self, state: State) -> tuple[Tensor, Tensor]:
+        made = state.extra["kept"] if self.along else [self._decoded(state, m) for m in range(len(state.x))]
+        x, y = zip(*made, strict=True)
+        return torch.stack(x), torch.stack(y)
+
+
+class FreeGenerativeConfig(GenerativeConfig):
+    """What generators have that are not told a class."""
+
+    latent: int = param(
+        100, low=1, high=2048, scale="log", label="Latent size", group="Advanced",
+        help="Number of random inputs of the generator.",
+    )  # fmt: skip
+    width: int = param(
+        32, low=2, high=512, scale="log", label="Generator's width", group="Advanced",
+        help="Channels of its first convolutions, or units of its hidden layers for points. The papers have 128 for "
+        "images, which costs sixteen times as much as 32.",
+    )  # fmt: skip
+    batch_size: int = param(
+        128, low=4, high=4096, scale="log", label="Batch of the generator", group="Schedule",
+        help="Fresh samples in one of its training steps. Class balance is estimated on them.",
+    )  # fmt: skip
+
+
+class FreeGenerative(Generative):
+    """A generator of samples of no particular class, x = G(u) with u ~ N(0, I): those of DAFL, RDSKD and DFAD."""
+
+    steered = False
+    tracks = False
+    glance = 10
+    drawn = "Net: the square [-2, 2]² of the generator's first two random inputs, the others at 0."
+    Config = FreeGenerativeConfig
+
+    def build(self, problem: Problem) -> nn.Module:
+        return generators.build(problem.shape, self.config.latent, self.config.width)
+
+    def latents(self, problem: Problem, rng: Streams) -> Tensor:
+        return rng.normal(*self.groups(problem), self.config.latent)  # (M, B, G, latent)
+
+    def decode(self, network: nn.Module, latents: Tensor, y: Tensor) -> Tensor:
+        return torch.stack([network(u.flatten(0, 1)).unflatten(0, u.shape[:2]) for u in latents])
+
+    @torch.no_grad()
+    def lines(self, state: State) -> Tensor:
+        """Where the generator puts a net of its first two random inputs, with the statistics that it remembers."""
+        training, ends = state.generator, torch.linspace(-2, 2, NET, device=state.problem.device)
+        u = torch.zeros(NET, NET, self.config.latent, device=ends.device)
+        u[..., : min(2, self.config.latent)] = torch.cartesian_prod(ends, ends).view(NET, NET, 2)[..., : u.shape[-1]]
+        with in_eval_mode(training.network):
+            x = training.network(u.flatten(0, 1)).view(NET, NET, -1)
+        along = [torch.stack([net[:-1], net[1:]], dim=-2).flatten(0, 1) for net in (x, x.transpose(0, 1))]
+        return torch.cat(along)
+
+    def draw(self, state: State, count: int = 0) -> Tensor:
+        """Fresh samples (count, *shape) for a training step; gradients flow to the generator."""
+        training = state.generator
+        shape = (count or self.config.batch_size, self.config.latent)
+        return training.network(torch.randn(shape, generator=training.rng, device=state.problem.device))

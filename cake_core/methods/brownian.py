@@ -38,6 +38,7 @@ class Brownian(Walk):
     equation = r"x \leftarrow x + \sqrt{2 \eta_m \tau}\, \xi"
     reference = "Control; the noise of eq. 3 in Braun, Mundt, Kersting (AISTATS 2024), arXiv 2306.02090"
     access = frozenset({"logits"})
+    family = "Control"
     control = True
     Config = BrownianConfig
     # LAKE's, without the settings that it has not got.

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ..config import param
 from ..rng import Streams
 from ..synthetic import Problem
-from .base import Generative, GenerativeConfig, State
+from .base import Failure, Generative, GenerativeConfig, State
 
 __all__ = ["ConditionalGenerator"]
 
@@ -98,6 +98,15 @@ class ConditionalGenerator(Generative):
         "images": {"latent": 64, "width": 256, "steps": 1000, "batches": 40, "samples": 250},
         "digits": {"batches": 20, "samples": 200},
     }
+
+    failures = (
+        Failure(
+            "Collapse",
+            "The generator needs but one good point for each class: with contrast both meet at one place of the "
+            "boundary, and all samples are that place.",
+            {"data": "moons", "weight_contrast": "0.1"},
+        ),
+    )
 
     def build(self, problem: Problem) -> nn.Module:
         c = self.config

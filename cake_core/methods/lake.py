@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..config import param
 from ..rng import Streams
-from .base import State, langevin
+from .base import Failure, State, langevin
 from .cake import Cake, CakeConfig
 
 __all__ = ["Lake"]
@@ -54,6 +54,15 @@ class Lake(Cake):
         **{name: {**preset, "temperature": 0.01} for name, preset in Cake.presets.items()},
         "points": {"step_size": 0.1, "decades": 0.5, "clip": 1.0, "temperature": 0.1},
     }
+
+    failures = (
+        Failure(
+            "Too hot",
+            "At a high temperature the noise outweighs the gradient: samples wander as in Brownian motion, and few of "
+            "them are near the boundary.",
+            {"data": "moons", "temperature": "5"},
+        ),
+    )
 
     def step(self, state: State, rng: Streams) -> dict[str, Tensor]:
         terms = super().step(state, rng)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..config import param
 from ..losses import classification
-from .base import Inversion, InversionConfig
+from .base import Failure, Inversion, InversionConfig, State
 from .cake import Cake
 
 __all__ = ["Naive"]
@@ -53,5 +53,14 @@ class Naive(Inversion):
     Config = NaiveConfig
     presets = NaiveConfig.shared(Cake.presets)
 
-    def losses(self, z: Tensor, y: Tensor, x: Tensor) -> dict[str, Tensor]:
-        return {"classification": classification(z, y)}
+    failures = (
+        Failure(
+            "Away from the boundary",
+            "Samples that start in one spot run outward until the teacher is sure of them; between the classes none is "
+            "left, and the student must guess where the boundary is.",
+            {"data": "moons", "sigma": "0.1", "step_size": "0.5", "decades": "0", "clip": "1"},
+        ),
+    )
+
+    def losses(self, state: State, x: Tensor, z: Tensor) -> dict[str, Tensor]:
+        return {"classification": classification(z, state.y)}

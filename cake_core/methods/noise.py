@@ -27,6 +27,7 @@ class Noise(Method):
     equation = r"x \sim \mathcal{N}(0, \sigma^2 I)"
     reference = "Control; the prior of Braun, Mundt, Kersting (AISTATS 2024), arXiv 2306.02090"
     access = frozenset({"logits"})
+    family = "Control"
     control = True
     presets = MethodConfig.shared(Cake.presets)
 

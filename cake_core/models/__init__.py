@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import nn
 
 from ..errors import CakeError
 from .alexnet import alexnet, alexnet_half
+from .base import Classifier
 from .cnn import cnn
 from .lenet import lenet5, lenet5_half
-from .mlp import hinton_net, hinton_net_half, mlp
-from .resnet import DEPTHS, resnet, resnet4
+from .mlp import hinton_net, hinton_net_half, mlp, mlp_norm
+from .resnet import DEPTHS, resnet, resnet4, resnet4_half
 from .torchvision_nets import mobilenet_v2, vgg11
 from .vit import SIZES, vit
 from .wide import wide_resnet
 
-__all__ = ["MODELS", "ModelInfo", "build", "parameter_count"]
+__all__ = ["MODELS", "Classifier", "ModelInfo", "build", "has_batch_norm", "parameter_count"]
 
 Shape = tuple[int, ...]
 
@@ -49,10 +51,14 @@ MODELS: dict[str, ModelInfo] = {
     m.name: m
     for m in (
         ModelInfo("mlp", "MLP", ("points", "images"), "Fully connected layers; it knows nothing of images.", mlp),
+        ModelInfo(
+            "mlp-norm", "MLP with BatchNorm", ("points", "images"), "The MLP with batch normalisation.", mlp_norm
+        ),
         ModelInfo("lenet5", "LeNet-5", ("images",), "Three convolutions (6, 16, 120 channels) and 84 units.", lenet5),
         ModelInfo("lenet5-half", "LeNet-5-Half", ("images",), "LeNet-5 at half of every width.", lenet5_half),
         ModelInfo("cnn", "CNN", ("images",), "Four plain convolutions (32, 64, 64, 64 channels).", cnn),
         ModelInfo("resnet4", "ResNet-4", ("images",), "Four residual blocks with batch normalisation.", resnet4),
+        ModelInfo("resnet4-half", "ResNet-4-Half", ("images",), "ResNet-4 at half of every width.", resnet4_half),
         *(
             ModelInfo(
                 f"vit{depth}",
@@ -106,6 +112,15 @@ def build(name: str, shape: Shape, classes: int, seed: int = 0) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return info.make(shape, classes)
+
+
+@cache
+def has_batch_norm(name: str) -> bool:
+    """Whether an architecture normalises batches; asked of an empty one, so large ones cost nothing."""
+    info = MODELS[name]
+    with torch.device("meta"):
+        network = info.make((2,) if info.kinds[0] == "points" else (1, 32, 32), 10)
+    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules())
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -14,7 +14,7 @@ from torch import nn
 
 from .base import Classifier
 
-__all__ = ["hinton_net", "hinton_net_half", "mlp"]
+__all__ = ["hinton_net", "hinton_net_half", "mlp", "mlp_norm"]
 
 POINTS = (20, 20, 20)  # the paper's 2-D network
 IMAGES = (128, 128)
@@ -29,6 +29,11 @@ def mlp(shape: tuple[int, ...], classes: int) -> Classifier:
     return _fully_connected(shape, classes, POINTS if len(shape) == 1 else IMAGES)
 
 
+def mlp_norm(shape: tuple[int, ...], classes: int) -> Classifier:
+    """The MLP with batch normalisation before each ReLU: for methods that read its statistics."""
+    return _fully_connected(shape, classes, POINTS if len(shape) == 1 else IMAGES, normalised=True)
+
+
 def hinton_net(shape: tuple[int, ...], classes: int) -> Classifier:
     """Two hidden layers of 1,200: 2,395,210 parameters on MNIST. Without the dropout of 2015."""
     return _fully_connected(shape, classes, (1200, 1200))
@@ -39,9 +44,11 @@ def hinton_net_half(shape: tuple[int, ...], classes: int) -> Classifier:
     return _fully_connected(shape, classes, (800, 800))
 
 
-def _fully_connected(shape: tuple[int, ...], classes: int, hidden: tuple[int, ...]) -> Classifier:
+def _fully_connected(
+    shape: tuple[int, ...], classes: int, hidden: tuple[int, ...], normalised: bool = False
+) -> Classifier:
     widths = [math.prod(shape), *hidden]
     layers: list[nn.Module] = [nn.Flatten()] if len(shape) > 1 else []
     for before, after in itertools.pairwise(widths):
-        layers += [nn.Linear(before, after), nn.ReLU()]
+        layers += [nn.Linear(before, after), *([nn.BatchNorm1d(after)] if normalised else []), nn.ReLU()]
     return Classifier(nn.Sequential(*layers), nn.Linear(widths[-1], classes))

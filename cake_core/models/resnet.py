@@ -12,7 +12,7 @@ from torch import nn
 
 from .base import Classifier, enlarge
 
-__all__ = ["DEPTHS", "resnet", "resnet4"]
+__all__ = ["DEPTHS", "resnet", "resnet4", "resnet4_half"]
 
 
 def resnet4(shape: tuple[int, ...], classes: int) -> Classifier:
@@ -20,10 +20,18 @@ def resnet4(shape: tuple[int, ...], classes: int) -> Classifier:
 
     Widths 16, 32, 32, 64 for one channel; 32, 64, 128, 256 for three.
     """
+    return _four_blocks(shape, classes, (16, 32, 32, 64) if shape[0] == 1 else (32, 64, 128, 256))
+
+
+def resnet4_half(shape: tuple[int, ...], classes: int) -> Classifier:
+    """ResNet-4 at half of every width: 24,994 parameters on MNIST."""
+    return _four_blocks(shape, classes, (8, 16, 16, 32) if shape[0] == 1 else (16, 32, 64, 128))
+
+
+def _four_blocks(shape: tuple[int, ...], classes: int, widths: tuple[int, ...]) -> Classifier:
     # Imported here: torchvision takes over a second to import, and most runs don't need it.
     from torchvision.models.resnet import BasicBlock, conv1x1
 
-    widths = (16, 32, 32, 64) if shape[0] == 1 else (32, 64, 128, 256)
     stem = [
         nn.Conv2d(shape[0], widths[0], 7, stride=2, padding=3, bias=False),
         nn.BatchNorm2d(widths[0]),

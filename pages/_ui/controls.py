@@ -10,6 +10,7 @@ import streamlit as st
 from cake_core import data, models
 from cake_core.config import Config, Param, as_text
 from cake_core.methods import METHODS
+from cake_core.oracle import ACCESS
 from cake_core.teacher import shipped
 
 from . import own_data
@@ -124,13 +125,15 @@ def experiment_controls(screen: Screen, default: str) -> str:
         st.caption(method.summary)
         with st.popover("Equation and source", icon=":material/function:", width="stretch"):
             st.latex(method.equation)
-            st.markdown(f"It needs the teacher's {' and '.join(sorted(method.access, reverse=True))}.")
+            st.markdown(f"It needs of the teacher: {', '.join(ACCESS[a] for a in ACCESS if a in method.access)}.")
             st.caption(method.reference)
         with st.expander("Schedule", icon=":material/timeline:", expanded=True):
             bound.fields(e.settings, groups=("Method", "Schedule"))
         with st.expander("Student", icon=":material/backpack:"):
             bound.choice("student", "Architecture", bound.models, e.student.model)
-            bound.fields(e.student, prefix="student.", only=("targets", "updates", "batch_size", "learning_rate"))
+            bound.fields(
+                e.student, prefix="student.", only=("targets", "temperature", "updates", "batch_size", "learning_rate")
+            )
         with st.expander("Teacher, seeds and more", icon=":material/tune:"):
             bound.teacher(e.data.name)
             bound.fields(e.data, prefix="data.", only=("points", "seed") if drawn else ())

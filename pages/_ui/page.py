@@ -30,6 +30,7 @@ __all__ = [
     "open_page",
     "page_path",
     "remember",
+    "show_experiment",
     "use_teacher",
 ]
 
@@ -42,6 +43,9 @@ PAGES = {
     "student": ("Student", ":material/backpack:"),
     "embeddings": ("Embeddings", ":material/bubble_chart:"),
     "compare": ("Compare", ":material/bar_chart:"),
+    "few_call": ("Few calls", ":material/key:"),
+    "detect": ("Detect", ":material/fingerprint:"),
+    "methods": ("Methods", ":material/menu_book:"),
 }
 
 
@@ -229,7 +233,11 @@ def known_teachers() -> dict[str, dict[str, str]]:
 def use_teacher(screen: str, data_config: Mapping[str, Any], teacher: str) -> None:
     """Has a screen show the distillation of a teacher that was trained here."""
     flat = {f"data.{k}": as_text(v) for k, v in data_config.items() if k != "name"}
-    flat |= {"data": str(data_config["name"]), "teacher": teacher}
+    show_experiment(screen, flat | {"data": str(data_config["name"]), "teacher": teacher})
+
+
+def show_experiment(screen: str, flat: Mapping[str, str]) -> None:
+    """Has a screen show an experiment, given by the keys that the URL has too, when it is opened next."""
     st.session_state[f"screen:{screen}"] = {"experiment": Experiment.from_query(flat), "job": None, "error": ""}
 
 

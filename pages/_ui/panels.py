@@ -10,15 +10,20 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from cake_core import figures, models, runs
+from cake_core import data, figures, models, runs
 from cake_core.comparison import SOURCES
 from cake_core.imports import PRESETS
 from cake_core.jobs import Job
 from cake_core.methods import METHODS
+from cake_core.reproduce import FIGURES
 from cake_core.teacher import TeacherCard
 
 __all__ = [
+    "RESULTS",
+    "STILL",
     "architecture",
+    "enlarged",
+    "read_csv",
     "show_comparison",
     "show_figure_one",
     "show_figure_three",
@@ -26,6 +31,7 @@ __all__ = [
     "show_outcome",
     "show_sizes",
     "show_students",
+    "show_tables",
     "show_teacher",
     "teacher_cards",
 ]
@@ -105,13 +111,13 @@ def show_figure_one() -> None:
     with st.expander(
         "Which method needs how many samples? (the paper's Fig. 1 in numbers)", icon=":material/query_stats:"
     ):
-        rows = _read(table)
+        rows = read_csv(table)
         st.markdown(
             "Two moons, the same step size, steps, samples and student for every method; mean and standard deviation "
             f"over {rows[0]['seeds']} seeds. With a prior of **σ = 0.1** all samples start in one spot, far from most "
             "of the boundary; with **σ = 1** the noise alone covers the plane, and there is nothing left to gain."
         )
-        st.plotly_chart(figures.agreement_by_samples(_read(curve)), key="fig1:curve", config=STILL)
+        st.plotly_chart(figures.agreement_by_samples(read_csv(curve)), key="fig1:curve", config=STILL)
         st.dataframe(
             [
                 {
@@ -129,7 +135,7 @@ def show_figure_one() -> None:
         st.caption("Made by `python -m cake_core reproduce fig1 --seeds 5 --out benchmarks/results`.")
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+def read_csv(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as f:
         return list(csv.DictReader(f))
 
@@ -184,7 +190,7 @@ def show_teacher(job: Job, *, key: str) -> None:
                 for m in seen["mistakes"]:
                     text = f"{m['label']} read as {m['answer']} ({100 * m['confidence']:.0f} %)"
                     with st.container():
-                        st.image(_enlarged(m["pixels"]), alt=text, width="stretch")
+                        st.image(enlarged(m["pixels"]), alt=text, width="stretch")
                         st.caption(text)
 
 
@@ -213,7 +219,7 @@ def _show_import(seen: Mapping[str, Any]) -> None:
     also = ", ".join(f"{name} ({100 * p:.1f} %)" for name, p in others[:2] if p >= 0.0005)
     left, right = st.columns([1, 5], vertical_alignment="center")
     if picture:
-        left.image(_enlarged(tried["raw"]), alt=f"the picture, as the teacher gets it; it says {top}", width=96)
+        left.image(enlarged(tried["raw"]), alt=f"the picture, as the teacher gets it; it says {top}", width=96)
     (right if picture else st).markdown(
         f"It takes {what} for **{top}** ({100 * share:.1f} %)"
         + (f", else {also}." if also else ".")
@@ -221,7 +227,7 @@ def _show_import(seen: Mapping[str, Any]) -> None:
     )
 
 
-def _enlarged(pixels: list[Any]) -> np.ndarray:
+def enlarged(pixels: list[Any]) -> np.ndarray:
     """A small image (C, H, W), each pixel a block, so that it is not blurred when it is shown larger."""
     image = np.array(pixels, np.uint8).transpose(1, 2, 0)
     block = max(1, 96 // image.shape[0])
@@ -332,7 +338,7 @@ def _student_differences(result: Mapping[str, Any], source: str, key: str) -> No
                     f"({100 * m['student_confidence']:.0f} %), true: {m['label']}"
                 )
                 with st.container():
-                    st.image(_enlarged(m["pixels"]), alt=text, width="stretch")
+                    st.image(enlarged(m["pixels"]), alt=text, width="stretch")
                     st.caption(text.replace(", ", "  \n"))
 
 
@@ -366,6 +372,9 @@ def show_comparison(job: Job, *, key: str) -> None:
     if job.state != "done" or not job.result:
         return
     summary, teacher = job.result["summary"], job.result["teacher_accuracy"]
+    for name, sentence in job.result["refused"].items():
+        st.warning(f"{METHODS[name].title} could not run. {sentence}", icon=":material/block:")
+    paper = job.result["paper"]
     st.dataframe(
         [
             {
@@ -375,14 +384,22 @@ def show_comparison(job: Job, *, key: str) -> None:
                 "on the plane": _spread(r, "plane_agreement"),
                 "near": _spread(r, "near_boundary"),
                 "covered": _spread(r, "coverage"),
+                "samples": f"{r['samples_mean']:,.0f}",
                 "calls": f"{r['forward_calls_mean']:,.0f}",
                 "gradients": f"{r['gradient_calls_mean']:,.0f}",
                 "seconds": f"{r['seconds_mean']:.1f}",
+                **({"the paper prints": _printed(paper.get(r["method"]))} if paper else {}),
             }
             for r in summary
         ],
         hide_index=True,
     )
+    if paper:
+        st.caption(
+            "The paper's figures are accuracies in percent at its own, far larger budgets; where they are of other "
+            "data "
+            "or networks than these, those are named."
+        )
     low, high = teacher["interval"]
     st.caption(
         f"In percent, mean ± standard deviation over {summary[0]['seeds']} seeds, each on {teacher['n']:,} real test "
@@ -399,6 +416,14 @@ def show_comparison(job: Job, *, key: str) -> None:
         icon=":material/download:",
         key=f"{key}:csv",
     )
+
+
+def _printed(row: Mapping[str, Any] | None) -> str:
+    """What the paper prints for a method, with its pair where that is another one."""
+    if row is None:
+        return ""
+    figure = row["student_acc"] + (f" ± {row['student_std']}" if row["student_std"] else "")
+    return figure if row["same"] else f"{figure} ({row['dataset']}, {row['teacher']} to {row['student']})"
 
 
 def show_grid(job: Job, *, key: str) -> None:
@@ -443,7 +468,7 @@ def show_figure_three() -> None:
     if not path.is_file():
         return
     with st.expander("Who can copy whom? (the paper's Fig. 3 in numbers)", icon=":material/query_stats:"):
-        rows = _read(path)
+        rows = read_csv(path)
         titles = {r[k]: models.MODELS[r[k].split("/")[-1]].title for r in rows for k in ("teacher", "student")}
         pairs = [r for r in rows if r["method"] != "noise"]
         st.markdown(
@@ -458,6 +483,62 @@ def show_figure_three() -> None:
             "is the safest student. Here the budget is far smaller, too small for ViT students: benchmarks/README.md "
             "says what holds. Made by `python -m cake_core reproduce fig3 --scale quick`."
         )
+
+
+TABLES = {
+    "table3": "All methods (Table 3)",
+    "table1": "What each part of the loss gives (Table 1)",
+    "table2": "A selection, on two data sets (Table 2)",
+}
+
+
+def show_tables() -> None:
+    """The paper's tables as they were reproduced here, beside its own figures."""
+    found = {name: path for name in TABLES if (path := RESULTS / f"{name}_quick.csv").is_file()}
+    if not found:
+        st.info("No table has been reproduced yet: `python -m cake_core reproduce table3 --scale quick` makes one.")
+        return
+    name = st.segmented_control(
+        "Table", list(found), default=next(iter(found)), format_func=TABLES.get, required=True, key="tables:which"
+    )
+    rows, table = read_csv(found[name]), FIGURES[name]
+    st.markdown(
+        f"Mean and standard deviation over {_seeds(rows)}, on {int(rows[0]['n_test']):,} real test images. The paper "
+        f"shows: {table.statement}."
+    )
+    st.plotly_chart(figures.beside_paper(rows), key=f"tables:{name}", config=STILL)
+    noise = {(r["data"], r["student"]): float(r["student_accuracy_mean"]) for r in rows if r["method"] == "noise"}
+    st.dataframe([_table_line(r, noise) for r in rows], hide_index=True, height="content")
+    same = [r for r in rows if r["paper_student"] and r["same_pair"] == "True"]
+    behind = {r["label"]: float(r["paper_student"]) - 100 * float(r["student_accuracy_mean"]) for r in same}
+    short = [f"{k} by {v:.1f} points" for k, v in sorted(behind.items(), key=lambda item: -item[1]) if v > 0]
+    if short:
+        st.markdown(
+            f"**Where we fall short** of the paper's figure for the same data and networks: {', '.join(short)}."
+        )
+    st.caption(
+        f"Reductions: {table.reductions}. Made on {rows[0]['device']}, {rows[0]['date']}, by "
+        f"`python -m cake_core reproduce {name} --scale quick`. benchmarks/README.md says what it shows."
+    )
+
+
+def _table_line(r: Mapping[str, str], noise: Mapping[tuple[str, str], float]) -> dict[str, str]:
+    """One line of a reproduced table, in words."""
+    mean, std, samples = float(r["student_accuracy_mean"]), float(r["student_accuracy_std"]), int(r["samples"])
+    above = 100 * (mean - noise[r["data"], r["student"]]) if (r["data"], r["student"]) in noise else None
+    return {
+        "line": r["label"],
+        "data": data.info(r["data"]).title,
+        "student": models.MODELS[r["student"]].title,
+        "teacher's accuracy, %": f"{100 * float(r['teacher_accuracy_mean']):.1f}",
+        "student's accuracy, %": f"{100 * mean:.1f} ± {100 * std:.1f}",
+        "above noise": f"{above:+.1f}" if above is not None and r["method"] != "noise" else "",
+        "the paper": r["paper_student"] + (f" ± {r['paper_std']}" if r["paper_std"] else ""),
+        "for": "the same" if r["same_pair"] == "True" else r["paper_pair"],
+        "calls per sample": f"{float(r['forward_calls_mean']) / samples:,.0f}",
+        "gradients per sample": f"{float(r['gradient_calls_mean']) / samples:,.0f}",
+        "seconds": f"{float(r['seconds_samples_mean']):.0f}",
+    }
 
 
 def _seeds(rows: list[dict[str, str]]) -> str:

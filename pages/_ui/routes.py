@@ -21,7 +21,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from cake_core import film
 from cake_core.errors import CakeError
-from cake_core.jobs import Job, Message
+from cake_core.jobs import ACTIVE, Job, Message
 
 from .cached import runner
 from .embedding_view import embedding_view
@@ -114,7 +114,8 @@ async def live(socket: WebSocket) -> None:
         await socket.close(UNKNOWN_JOB)
         return
     client = Client(socket, job, asyncio.get_running_loop())
-    sending = asyncio.create_task(client.send())
+    # Subscribed before any command is read: the answer to it must find its way back.
+    sending = asyncio.create_task(client.send(job.subscribe(client.receive)))
     try:
         while True:
             client.obey(await socket.receive_text())
@@ -138,7 +139,8 @@ class Client:
 
     def __init__(self, socket: WebSocket, job: Job, loop: asyncio.AbstractEventLoop):
         self.socket, self.job, self.loop = socket, job, loop
-        self.waiting: deque[Message] = deque()
+        self.words: deque[Message] = deque()
+        self.frames: deque[bytes] = deque(maxlen=MAILBOX)
         self.credits = CREDITS
         self.news = asyncio.Event()
 
@@ -150,26 +152,30 @@ class Client:
             self.loop.call_soon_threadsafe(self._put, message)
 
     def _put(self, message: Message) -> None:
-        frames = [m for m in self.waiting if self._is_frame(m)]
-        if self._is_frame(message) and len(frames) >= MAILBOX:
-            self.waiting.remove(frames[0])
-        self.waiting.append(message)
+        if self._is_frame(message):
+            self.frames.append(message)
+        else:
+            if isinstance(message, bytes):  # a new scene: what was to be seen of the one before has lost its meaning
+                self.frames.clear()
+            self.words.append(message)
         self.news.set()
 
     def _is_frame(self, message: Message) -> bool:
         return isinstance(message, bytes) and message is not self.job.scene
 
-    async def send(self) -> None:
-        """Sends what has come before, then what comes, as the client's credits allow."""
-        for message in self.job.subscribe(self.receive):
+    async def send(self, before: list[Message]) -> None:
+        """Sends what has come before, then what comes: words at once, frames as the client's credits allow."""
+        for message in before:
             await self._deliver(message)
         while True:
             await self.news.wait()
             self.news.clear()
-            while self.waiting and (self.credits > 0 or not self._is_frame(self.waiting[0])):
-                message = self.waiting.popleft()
-                self.credits -= self._is_frame(message)
-                await self._deliver(message)
+            while self.words or (self.frames and self.credits > 0):
+                if self.words:
+                    await self._deliver(self.words.popleft())
+                else:
+                    self.credits -= 1
+                    await self._deliver(self.frames.popleft())
 
     async def _deliver(self, message: Message) -> None:
         await (self.socket.send_text(message) if isinstance(message, str) else self.socket.send_bytes(message))
@@ -187,6 +193,8 @@ class Client:
         if op == "seen":
             self.credits = min(CREDITS, self.credits + 1)
             self.news.set()
+        elif op == "set" and self.job.state not in ACTIVE:
+            self._refuse("This run has ended, so nothing can change in it. Reset it first.")
         elif not steer(self.job, command):
             self._refuse(f"There is no command {op!r}.")
 

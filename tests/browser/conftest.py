@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -17,13 +17,19 @@ def server(tmp_path_factory, runs_folder) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def browser():
+def launch() -> Iterator[Callable]:
+    """Starts a browser with more flags than the usual."""
     path = chromium()
     if not path:
         pytest.skip("Chromium is not here; install Debian's package chromium, or set CAKE_CHROMIUM")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield made
-        made.close()
+        yield lambda *flags: playwright.chromium.launch(executable_path=path, args=[*FLAGS, *flags])
+
+
+@pytest.fixture(scope="session")
+def browser(launch):
+    made = launch()
+    yield made
+    made.close()

@@ -15,7 +15,7 @@ import pytest
 from cake_core.embedding import Embedding
 from cake_core.pipeline import Distillation
 
-from .harness import PROBE, Server
+from .harness import PROBE, Server, leave
 
 pytestmark = pytest.mark.browser
 
@@ -113,7 +113,7 @@ def map_(server, browser) -> Iterator[Map]:
     made = Map(context.new_page(), server)
     yield made
     assert made.errors == []
-    context.close()
+    leave(context)
 
 
 def shown_pixels(map_: Map, selector: str) -> np.ndarray:

@@ -12,7 +12,7 @@ import av
 import pytest
 from PIL import Image
 
-from .harness import PROBE, Server
+from .harness import PROBE, Server, leave
 
 pytestmark = pytest.mark.browser
 
@@ -39,7 +39,7 @@ class Live:
         self.until(lambda: self.page.evaluate("!!window.cakeLive.view?.scene"))
         self.until(lambda: self.page.evaluate("window.cakeLive.view.history.frames.length > 0"))
 
-    def until(self, true: Callable[[], object], seconds: float = 60) -> None:
+    def until(self, true: Callable[[], object], seconds: float = 120) -> None:
         end = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < end, f"it did not happen in time; the page says: {self.status}"
@@ -61,14 +61,15 @@ class Live:
     def state(self) -> str:
         return self.page.evaluate("cakeLive.view.status.state")
 
-    def rest(self) -> None:
-        """Pauses, and waits until the step that was being computed has been seen too."""
-        self.click("play")
+    def rest(self, pause: Callable[[], None] | None = None) -> int:
+        """Pauses, and waits until the step that was being computed has been seen too; that step."""
+        pause() if pause else self.click("play")
         self.until(lambda: self.state == "paused")
         before = None
         while before != self.step:
             before = self.step
             self.page.wait_for_timeout(800)
+        return before
 
     def click(self, name: str) -> None:
         self.page.click(f".cake-live .{name}")
@@ -80,7 +81,7 @@ def live(browser) -> Iterator[Live]:
     made = Live(context.new_page())
     yield made
     assert made.errors == []
-    context.close()
+    leave(context)
 
 
 LONG = "two_moons?samples=50&steps=20000"
@@ -135,10 +136,7 @@ def test_keyboard(server, live):
     live.open(f"{server.url}/{LONG}")
     live.page.keyboard.press("Space")
     live.until(lambda: live.state == "running" and live.step > 5)
-    live.page.keyboard.press("Space")
-    live.until(lambda: live.state == "paused")
-    live.page.wait_for_timeout(300)
-    step = live.step
+    step = live.rest(lambda: live.page.keyboard.press("Space"))
     live.page.keyboard.press("ArrowRight")
     live.until(lambda: live.step == step + 1)
     live.page.keyboard.press("?")
@@ -232,6 +230,21 @@ def test_trails_arrows_and_data_can_be_shown(server, live):
         "(c) => new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer).some((v) => v)"
     )
     assert live.page.evaluate(f"({drawn})(cakeLive.view.teacher.trail)")
+
+
+@pytest.mark.parametrize(("method", "words"), [("zsdb3kd", "Rays:"), ("deepinversion", "")])
+def test_methods_show_how_they_work(server, live, method, words):
+    live.open(f"{server.url}/two_moons?method={method}&batches=1&samples=40")
+    live.click("play")
+    if words:
+        live.until(lambda: live.page.evaluate("cakeLive.view.history.frames.some((f) => f.lines)"))
+        assert live.page.locator(".cake-live .stage > p").inner_text().startswith(words)
+    else:
+        chart = live.page.locator(".cake-live .statistics .plot")
+        chart.wait_for()
+        assert "on average they differ by: means" in chart.get_attribute("aria-label")
+        live.until(lambda: chart.locator(".points path").count() > 20)
+    assert live.page.evaluate("cakeLive.view.root.dataset.error ?? null") is None
 
 
 IMAGES = "images?batches=4&samples=100&steps=2000"
@@ -386,7 +399,7 @@ def test_nothing_sticks_out(server, browser, width, page):
         ".map((e) => e.getBoundingClientRect().right)"
     )
     assert max(boxes) <= width
-    context.close()
+    leave(context)
 
 
 def test_a_killed_process_is_explained_and_replaced(server, live):

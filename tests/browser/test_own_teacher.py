@@ -10,6 +10,8 @@ from playwright.sync_api import Page, expect
 
 from cake_core import teacher
 
+from .harness import leave
+
 pytestmark = pytest.mark.browser
 
 SECONDS = 300_000  # milliseconds; the first import also starts a process
@@ -24,7 +26,7 @@ def page(server, browser):
     made.goto(f"{server.url}/teacher")
     made.get_by_role("tab", name="Bring your own").click()
     yield made
-    context.close()
+    leave(context)
 
 
 def bring(page: Page, path: Path) -> None:

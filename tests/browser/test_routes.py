@@ -16,9 +16,14 @@ from cake_core.frames import decode
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def job(server, browser) -> str:
-    """The name of a job that a page has begun."""
+    """The name of a job that a page has begun. It does not run, and serves all tests that leave it so."""
+    return new_job(server, browser)
+
+
+def new_job(server, browser) -> str:
+    """The name of a job of one's own."""
     context = browser.new_context()
     page = context.new_page()
     page.goto(f"{server.url}/two_moons?samples=50&steps=20000")
@@ -32,15 +37,15 @@ def dial(server, job: str, **options) -> ClientConnection:
     return connect(server.url.replace("http", "ws") + f"/live/{job}", max_size=None, **options)
 
 
-def receive(socket: ClientConnection, seconds: float = 10) -> dict:
+def receive(socket: ClientConnection, seconds: float = 60) -> dict:
     message = socket.recv(timeout=seconds)
     return json.loads(message) if isinstance(message, str) else decode(message)[0]
 
 
-def receive_until(socket: ClientConnection, true, seconds: float = 20) -> dict:
+def receive_until(socket: ClientConnection, true, seconds: float = 60) -> dict:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        message = receive(socket)
+        message = receive(socket, max(0.1, end - time.monotonic()))
         if true(message):
             return message
     raise AssertionError("no such message")
@@ -89,24 +94,24 @@ def test_settings_that_cannot_be_are_refused(server, job):
         assert "'sigma' can't change" in answer["message"]
 
 
-def test_a_client_that_does_not_confirm_gets_no_flood(server, job):
-    with dial(server, job) as silent:
-        silent.send('{"op": "rate", "rate": 0}')
+def test_a_client_that_does_not_confirm_gets_no_flood(server, browser):
+    with dial(server, new_job(server, browser)) as silent:
+        silent.send('{"op": "rate", "rate": 200}')
         silent.send('{"op": "play"}')
         receive_until(silent, lambda m: m["type"] == "status" and m["state"] == "running")
-        time.sleep(1.5)
-        frames = 0
-        while True:
-            try:
-                frames += receive(silent, 0.3)["type"] == "frame"
-            except TimeoutError:
-                break
-            if frames > 50:
-                break
+        receive_until(silent, lambda m: m["type"] == "frame")
+        end, frames = time.monotonic() + 2, 1
+        while (left := end - time.monotonic()) > 0:  # news of its progress comes all the time
+            frames += receive(silent, left + 1)["type"] == "frame"
         assert frames <= 4  # three credits, and one that was on its way before
+        silent.send('{"op": "set", "settings": {"sigma": 3}}')  # words come through all the same
+        assert "can't change" in receive_until(silent, lambda m: m["type"] == "refused")["message"]
         silent.send('{"op": "seen"}')
         receive_until(silent, lambda m: m["type"] == "frame")
         silent.send('{"op": "stop"}')
+        receive_until(silent, lambda m: m["type"] == "status" and m["state"] == "stopped")
+        silent.send('{"op": "set", "settings": {"step_size": 0.1}}')
+        assert "has ended" in receive_until(silent, lambda m: m["type"] == "refused")["message"]
 
 
 @pytest.mark.parametrize(

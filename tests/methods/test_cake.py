@@ -116,3 +116,18 @@ def test_published_weights_translate_as_documented(image_teacher):
     run = synthesize(image_teacher, Cake(config), shape=(1, 8, 8), classes=10, device="cpu")
     list(run)
     torch.testing.assert_close(run.result.x, (x.detach() - 1e-3 * grad).flatten(0, 1), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"contrast": "neighbours", "weight_contrast": 1.0}, {"weight_entropy": 1.0, "weight_contrast": 0.0}]
+)
+def test_options_of_the_code_hold_samples_at_the_boundary_too(moons_teacher, changes):
+    """Nearest neighbours of other classes, or unsure answers: both are found at the boundary."""
+
+    def near(**more) -> float:
+        config = Cake.config_for(data.info("moons"), samples=40, batches=4, **more)
+        run = synthesize(moons_teacher, Cake(config), shape=(2,), classes=2, device="cpu")
+        list(run)
+        return (boundary_distance(moons_teacher, run.result.x) < NEAR).float().mean().item()
+
+    assert near(**changes) > near(weight_contrast=0.0) + 0.1

@@ -6,9 +6,10 @@ import torch
 from torch.nn import functional as F
 
 from cake_core.methods.generative import REPEL_FLOOR, ConditionalGenerator
+from cake_core.oracle import Oracle
 from cake_core.rng import Streams, generator
 from cake_core.synthesis import synthesize
-from cake_core.synthetic import Oracle, Problem
+from cake_core.synthetic import Problem
 
 
 def test_terms_against_a_direct_computation(plane_teacher):

@@ -530,7 +530,7 @@ class Detail {
   }
   drawChances(past, frame, n) {
     const { classes } = this.scene, told = frame.labels[n];
-    let words = `Told to become ${classes[told]}.`;
+    let words = frame.steered === false ? "Made for no class in particular." : `Told to become ${classes[told]}.`;
     this.bars.parentElement.parentElement.hidden = !frame.probabilities;
     if (!frame.probabilities) return write(this.words, words);
     const seen = this.answer(frame, n);
@@ -664,6 +664,16 @@ function stroke(g, points) {
 
 // -- curves -----------------------------------------------------------------------------------------------------------
 
+function smallChart(plot, theme, x, y) {
+  // How Plotly lays out a small chart beside the picture: the words under its horizontal axis, and what its other axis has.
+  const axis = { zeroline: false, gridcolor: theme.line, color: theme.text, nticks: 5, tickfont: { size: 11 } };
+  return {
+    width: plot.clientWidth || 320, height: plot.clientHeight || 190, margin: { l: 44, r: 8, t: 24, b: 34 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { color: theme.text, size: 11 }, legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0 }, showlegend: true,
+    xaxis: { ...axis, title: { text: x, standoff: 4 } }, yaxis: { ...axis, ...y },
+  };
+}
+
 class Curves {
   // The losses over the steps of the present stage, redrawn a few times a second, with a mark at each change of settings.
   constructor(root, scene) {
@@ -680,13 +690,8 @@ class Curves {
     await plotly.newPlot(this.plot, [], this.layout(), { displayModeBar: false, staticPlot: true });
   }
   layout() {
-    const axis = { zeroline: false, gridcolor: this.theme.line, color: this.theme.text, nticks: 5, tickfont: { size: 11 } };
-    return {
-      width: this.plot.clientWidth || 320, height: this.plot.clientHeight || 190, margin: { l: 44, r: 8, t: 24, b: 34 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      font: { color: this.theme.text, size: 11 }, legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0 }, showlegend: true,
-      xaxis: { ...axis, title: { text: "step", standoff: 4 } }, yaxis: this.percent ? { ...axis, range: [0, 1.02], tickformat: ".0%" } : { ...axis, rangemode: "tozero" },
-      shapes: this.marks ?? [],
-    };
+    const y = this.percent ? { range: [0, 1.02], tickformat: ".0%" } : { rangemode: "tozero" };
+    return { ...smallChart(this.plot, this.theme, "step", y), shapes: this.marks ?? [] };
   }
   draw(frames, stage) {
     if (!this.P || !this.plot.clientWidth) return;
@@ -699,10 +704,44 @@ class Curves {
     this.marks = own.slice(1).flatMap((f, i) =>
       f.version !== own[i].version ? [{ type: "line", yref: "paper", y0: 0, y1: 1, x0: f.step, x1: f.step, line: { dash: "dot", width: 1, color: this.theme.text } }] : [],
     );
+    this.root.style.visibility = traces.length ? "" : "hidden"; // a method without losses has no curves
     this.P.react(this.plot, traces, this.layout());
   }
   stop() {
     if (this.P) this.P.purge(this.plot);
+  }
+}
+
+class Statistics {
+  // What batch normalisation remembers of its training data, against what the samples give: on the diagonal they agree.
+  constructor(root) {
+    const caption = element("figcaption", { textContent: "Inside the teacher: each channel's statistics, of its data (across) and of the samples (up)" });
+    caption.title = "Across: the mean and the standard deviation that batch normalisation keeps of its training data. Up: those of a mini-batch of samples. On the line they are the same.";
+    this.plot = element("div", { className: "plot" });
+    this.plot.setAttribute("role", "img");
+    this.root = element("figure", { className: "curves statistics" }, caption, this.plot);
+    root.append(this.root);
+  }
+  draw(plotly, theme, values) {
+    const rows = values.length / 5, column = (k) => Array.from({ length: rows }, (_, i) => values[5 * i + k]);
+    const layer = column(0), parts = [["means", 1, 2, "circle"], ["deviations", 3, 4, "square-open"]];
+    const traces = parts.map(([name, x, y, symbol], i) => ({
+      type: "scatter", mode: "markers", name, x: column(x), y: column(y), marker: { symbol, size: 5, opacity: 0.8, color: COLOURS[i + 4] },
+      customdata: layer, hovertemplate: "layer %{customdata}: %{x:.2f} remembered, %{y:.2f} here<extra></extra>",
+    }));
+    const all = traces.flatMap((t) => [...t.x, ...t.y]), low = Math.min(...all), high = Math.max(...all);
+    plotly.react(
+      this.plot,
+      [{ type: "scatter", mode: "lines", x: [low, high], y: [low, high], hoverinfo: "skip", showlegend: false, line: { color: theme.text, width: 1, dash: "dot" } }, ...traces],
+      smallChart(this.plot, theme, "remembered", { title: { text: "samples", standoff: 4 } }),
+      { displayModeBar: false },
+    );
+    const off = parts.map(([name, x, y]) => `${name} ${(column(x).reduce((sum, v, i) => sum + Math.abs(v - values[5 * i + y]), 0) / rows).toFixed(2)}`);
+    this.plot.setAttribute("aria-label", `What batch normalisation remembers against what the samples give; on average they differ by: ${off.join(", ")}`);
+    this.P = plotly;
+  }
+  stop() {
+    this.P?.purge(this.plot);
   }
 }
 
@@ -827,8 +866,8 @@ class LiveView {
     Object.assign(this, { position: 0, following: true, replaying: false, scene: null, status: { state: "ready" }, told: null, backlog: true });
     this.dom.stage.replaceChildren();
     this.dom.chart.replaceChildren();
-    [this.teacher, this.student, this.curves].forEach((part) => part?.stop?.());
-    this.teacher = this.student = this.sheet = this.detail = this.curves = this.figure = null;
+    [this.teacher, this.student, this.curves, this.statistics].forEach((part) => part?.stop?.());
+    this.teacher = this.student = this.sheet = this.detail = this.curves = this.statistics = this.figure = null;
     this.connected = null;
     this.root.toggleAttribute("data-recording", !!this.data.recording);
     if (this.data.recording) this.loadRecording(this.data.recording);
@@ -921,17 +960,21 @@ class LiveView {
     stage.replaceChildren();
     this.root.dataset.kind = scene.kind;
     this.dom.options.hidden = scene.kind !== "points";
-    this.curves?.stop();
-    this.curves?.root.remove();
+    for (const part of [this.curves, this.statistics]) {
+      part?.stop();
+      part?.root.remove();
+    }
+    this.statistics = null;
     this.curves = this.data.curves === false || scene.kind === "figure" ? null : new Curves(this.dom.chart, scene);
     if (scene.kind === "points") {
       this.teacher = new Plane(stage, "teacher");
       this.student = this.data.student === false ? null : new Plane(stage, "student");
-      this.teacher.title.append("Teacher, and the samples that walk to its boundary");
-      this.student?.title.append("Student, who sees the samples alone");
+      this.teacher.title.append(scene.drawn ? "Teacher, and the samples" : "Teacher, and the samples that walk to its boundary");
+      this.student?.title.append(scene.in_loop ? "Student in the method's loop; then the one who sees all samples" : "Student, who sees the samples alone");
       this.teacher.setSurface(scene.teacher, this.theme);
       this.teacher.setLine(scene.boundary);
       this.student?.setLine(scene.boundary);
+      stage.append(element("p", { textContent: scene.drawn ?? "" }));
     } else if (scene.kind === "images") {
       const painter = (this.painter = new Painter(scene.shape)), choose = (sample) => this.choose(sample);
       const film = (sample) => this.data.socket && ((kind, button) => this.film(kind, sample(), button));
@@ -1119,7 +1162,7 @@ class LiveView {
     d.play.setAttribute("aria-pressed", this.moving);
     d.live.hidden = this.following || !!this.data.recording || ["done", "failed"].includes(state);
     const words = {
-      ready: this.history.frames.length ? "Ready. Press Play, or the space bar." : "Getting ready…",
+      ready: !this.history.frames.length ? "Getting ready…" : this.scene || note !== "Training a teacher" ? "Ready. Press Play, or the space bar." : "Press Play: a teacher is trained for these data first, then samples move.",
       queued: `Waiting: place ${queue} in the queue. Others are computing.`,
       running: `${note || "Running"}${left != null && left > 1 ? `, about ${duration(left)} left` : ""}`,
       paused: "Paused.",
@@ -1185,6 +1228,7 @@ class LiveView {
         plane.recolour(this.theme);
       }
     if (this.curves) this.curves.theme = this.theme;
+    if (this.statistics) this.statistics.seen = null;
     this.redraw = true;
   }
   layout() {
@@ -1233,6 +1277,15 @@ class LiveView {
       this.curvesStage = a.stage;
       this.curves.draw(frames, ["evaluation", "control"].includes(a.stage) ? "student" : a.stage);
     }
+    if (this.curves?.P && now - (this.statisticsAt ?? 0) > 300) {
+      this.statisticsAt = now;
+      const [seen] = this.latest(i, "statistics");
+      if (seen && seen !== this.statistics?.seen) {
+        this.statistics ??= new Statistics(this.dom.chart);
+        this.statistics.draw(this.curves.P, this.theme, seen.statistics);
+        this.statistics.seen = seen;
+      }
+    }
     this.redraw = false;
   }
   latest(i, part) {
@@ -1274,6 +1327,7 @@ class LiveView {
     }
     if (this.options.trails) this.paintTrails(plane, map, before, at);
     if (this.options.arrows && a.arrows) this.paintArrows(g, a, map);
+    if (a.lines) this.paintLines(g, a.lines, b.lines?.length === a.lines.length ? b.lines : a.lines, u, [kx, ky, x0, y0]);
     const classes = this.scene.classes.length;
     for (let c = 0; c < classes; c++) {
       g.beginPath();
@@ -1311,6 +1365,20 @@ class LiveView {
     g.lineWidth = 0.8;
     g.stroke();
     g.restore();
+  }
+  paintLines(g, from, to, u, [kx, ky, x0, y0]) {
+    // What a method shows of itself: rays, or a net. In few strokes, for there are many.
+    g.beginPath();
+    for (let k = 0; k < from.length; k += 4) {
+      const at = (j) => from[k + j] * (1 - u) + to[k + j] * u;
+      g.moveTo(x0 + kx * at(0), y0 - ky * at(1));
+      g.lineTo(x0 + kx * at(2), y0 - ky * at(3));
+    }
+    g.globalAlpha = 0.45;
+    g.strokeStyle = this.theme.text;
+    g.lineWidth = 0.8;
+    g.stroke();
+    g.globalAlpha = 1;
   }
   paintArrows(g, frame, map) {
     // Downhill, a fixed length for the longest in view.
@@ -1414,7 +1482,7 @@ class LiveView {
     document.removeEventListener("keydown", this.onKey);
     this.resized.disconnect();
     this.socket?.close();
-    [this.teacher, this.student, this.curves].forEach((part) => part?.stop?.());
+    [this.teacher, this.student, this.curves, this.statistics].forEach((part) => part?.stop?.());
   }
 }
 

@@ -1,0 +1,81 @@
+"""CAKE+: without its additions it is CAKE; what it keeps has the teacher's answers and cost no call."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cake_core.budget import fit
+from cake_core.methods.base import mixed_noise
+from cake_core.pipeline import Distillation, Experiment
+from cake_core.rng import Streams
+from cake_core.synthesis import Synthesis, synthesize
+
+SMALL = {"batches": 3, "samples": 20, "steps": 8, "seed": 4, "device": "cpu"}
+
+
+def made(teacher, name: str = "cake_plus", shape=(2,), classes=2, **more) -> Synthesis:
+    run = synthesize(teacher, name, shape=shape, classes=classes, **SMALL, **more)
+    list(run)
+    return run
+
+
+def test_without_its_additions_it_is_cake(plane_teacher):
+    plain, bare = made(plane_teacher, "cake"), made(plane_teacher, moments=1, prior="white")
+    assert torch.equal(plain.result.x, bare.result.x)
+    assert torch.equal(plain.result.labels, bare.result.labels)
+
+
+def test_moments_are_those_of_cakes_way(plane_teacher):
+    """Without new classes: after 2, 4 and 6 of 8 steps CAKE itself is where the kept samples were."""
+    run = made(plane_teacher, moments=4, prior="white", relabel=False)
+    x = run.result.x.view(3, 4, 20, 2)
+    cut = synthesize(plane_teacher, "cake", shape=(2,), classes=2, **SMALL, in_flight=3)
+    seen = {s.step: s.x for s in cut}
+    for k, step in enumerate((2, 4, 6, 8)):
+        torch.testing.assert_close(x[:, k], seen[step])
+
+
+@pytest.mark.parametrize("moments", [1, 4])
+def test_moments_cost_no_calls(plane_teacher, moments):
+    run = made(plane_teacher, moments=moments)
+    assert len(run.result) == 3 * 20 * moments
+    assert run.problem.teacher.gradient_calls == 3 * 20 * 8
+    assert run.problem.teacher.forward_calls == 3 * 20 * (8 + 1)
+    with torch.no_grad():
+        torch.testing.assert_close(run.result.y, plane_teacher(run.result.x).softmax(dim=1), atol=1e-6, rtol=1e-5)
+
+
+def test_each_moment_sends_groups_to_a_new_order_of_classes(image_teacher):
+    run = made(image_teacher, shape=(1, 8, 8), classes=10, moments=4)
+    labels = run.result.labels.view(3, 4, 2, 10)  # mini-batches, moments, groups, samples
+    assert torch.equal(labels.sort(dim=-1).values, torch.arange(10).expand_as(labels))
+    assert (labels[:, 1:] != labels[:, :-1]).float().mean() > 0.7  # by chance one in ten stays
+    kept = made(image_teacher, shape=(1, 8, 8), classes=10, moments=4, relabel=False).result.labels.view(3, 4, 2, 10)
+    assert torch.equal(kept[:, 1:], kept[:, :-1])
+
+
+def test_mixed_noise_is_coarse_fine_weak_and_strong(image_teacher):
+    run = synthesize(image_teacher, "noise", shape=(1, 28, 28), classes=10, device="cpu")
+    x = mixed_noise(run.problem, Streams(0, [0, 1]), 2000, 1.0).flatten(0, 1)
+    x = x - x.mean(dim=(1, 2, 3), keepdim=True)
+    strength = x.std(dim=(1, 2, 3))
+    assert strength.min() < 0.1 and strength.max() > 1.8
+    # Neighbouring pixels of coarse images are alike, those of fine ones are not.
+    alike = (x[..., 1:] * x[..., :-1]).mean(dim=(1, 2, 3)) / x.square().mean(dim=(1, 2, 3))
+    assert (alike > 0.6).float().mean().item() == pytest.approx(0.5, abs=0.03)
+
+
+def test_the_history_ends_at_the_samples_that_it_names(moons_teacher):
+    flat = {"method": "cake_plus", "batches": "3", "samples": "20", "steps": "8", "student.updates": "5"}
+    run = Distillation(Experiment.from_query(flat), keep_history=True)
+    list(run)
+    torch.testing.assert_close(run.history.x[-1], run.samples.x[run.history.index])
+    assert (run.history.index // 20 % 4 == 3).all()  # the last of four moments
+    assert torch.equal(run.samples.batch[run.history.index], run.history.index // 80)
+
+
+def test_the_same_number_of_samples_means_fewer_that_begin():
+    experiment = Experiment.from_query({"method": "cake_plus", "batches": "8", "steps": "20"})
+    teacher = None  # whom this budget does not ask
+    assert fit(experiment, teacher, "samples", 0).settings.batches == 2
