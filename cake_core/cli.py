@@ -165,7 +165,7 @@ def train_teacher(arguments: argparse.Namespace) -> dict[str, Any]:
         seed=arguments.seed,
         name=f"{config.name}/{arguments.name or arguments.model}",
         images=arguments.images,
-        half=arguments.half,
+        rounding=arguments.round,
     )
     for _ in _shown(training, f"training {arguments.model} on {config.name}", lambda s: s.update / s.total):
         pass
@@ -440,7 +440,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=_count(0), default=0, help="seed of weights and order (default 0)")
     sub.add_argument("--out", help="folder to write to (default: the shipped teachers)")
     _part(sub)
-    sub.add_argument("--half", action="store_true", help="round the weights to float16, for a file of half the size")
+    sub.add_argument("--round", default="", choices=("float16", "int8"), help="round the weights, for a smaller file")
     _common(sub)
 
     sub = command(train_diffusion, "Train a class-conditional diffusion model and write its weights and card.")

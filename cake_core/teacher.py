@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from . import data, evaluation, models, onnx_network, runs, weights
@@ -212,7 +211,7 @@ def read(stem: Path, name: str) -> Teacher:
         return Teacher(card, network_of(card, path), path)
     network = models.build(card.model, info.shape, len(info.classes))
     try:
-        network.load_state_dict(load_file(path))
+        network.load_state_dict(weights.load(path))
     except (RuntimeError, SafetensorError) as error:
         raise CakeError(f"The weights of teacher '{name}' do not fit {card.model}: {error}") from None
     return Teacher(card, network.eval())
@@ -304,7 +303,8 @@ class TeacherTraining(Iterator[TrainStep]):
         seed: weights and order of examples.
         name: the name for its card.
         images: of the training examples only these, as in its card.
-        half: whether its weights are rounded to float16 when it is trained, before it is tested; for small files.
+        rounding: one of `weights.ROUNDINGS`, to which its weights are rounded when it is trained, before it is tested;
+            for small files.
     """
 
     def __init__(
@@ -317,10 +317,10 @@ class TeacherTraining(Iterator[TrainStep]):
         seed: int = 0,
         name: str = "",
         images: Sequence[int] | None = None,
-        half: bool = False,
+        rounding: str = "",
     ):
         info = dataset.info
-        self.half, self.images = half, list(images) if images else None
+        self.rounding, self.images = rounding, list(images) if images else None
         self.network = models.build(model, info.shape, len(info.classes), seed).to(dataset.train_x.device)
         self.teacher: Teacher | None = None
         settings = settings or recipe(info.name, model)
@@ -332,8 +332,8 @@ class TeacherTraining(Iterator[TrainStep]):
     def _loop(self, dataset, config, model, settings, seed, name) -> Iterator[TrainStep]:
         learned = dataset.part(self.images)
         yield from train(self.network, learned.train_x, learned.train_y, settings, seed=seed, inputs=dataset.inputs)
-        if self.half:
-            self.network.half().float()
+        if self.rounding:
+            weights.rounded(self.network, self.rounding)
         logits = evaluation.predict(self.network, dataset.test_x, dataset.inputs)
         card = TeacherCard(
             name=name,

@@ -189,13 +189,12 @@ def augmented(x: Tensor, crop: int, flip: bool, rng: torch.Generator) -> Tensor:
         rng: on the CPU, so that the draws do not depend on the device.
     """
     count, _, height, width = x.shape
-    offsets = torch.randint(0, 2 * crop + 1, (2, count, 1), generator=rng)
-    rows = offsets[0] + torch.arange(height)  # (B, H)
-    columns = offsets[1] + torch.arange(width)  # (B, W)
+    offsets = torch.randint(0, 2 * crop + 1, (2, count, 1), generator=rng).to(x.device, non_blocking=True)
+    rows = offsets[0] + torch.arange(height, device=x.device)  # (B, H)
+    columns = offsets[1] + torch.arange(width, device=x.device)  # (B, W)
     if flip:
-        mirrored = torch.rand(count, 1, generator=rng) < 0.5
+        mirrored = (torch.rand(count, 1, generator=rng) < 0.5).to(x.device, non_blocking=True)
         columns = torch.where(mirrored, columns.flip(1), columns)
-    rows, columns = rows.to(x.device), columns.to(x.device)
     padded = F.pad(x, (crop,) * 4).permute(0, 2, 3, 1)  # (B, H + 2 crop, W + 2 crop, C)
     which = torch.arange(count, device=x.device)[:, None, None]
     return padded[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -82,7 +82,7 @@ def trained() -> teacher.Teacher:
 def test_rounded_weights_are_stored_in_half_the_room_and_tested_as_stored(trained, tmp_path):
     config = data.DataConfig(points=100)
     settings = teacher.recipe("moons", updates=20)
-    training = teacher.TeacherTraining(data.load(config), config, "mlp", settings, half=True)
+    training = teacher.TeacherTraining(data.load(config), config, "mlp", settings, rounding="float16")
     for _ in training:
         pass
     training.teacher.save(tmp_path, "half")

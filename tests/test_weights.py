@@ -103,3 +103,33 @@ def test_renormalised_inputs_are_those_that_the_network_wants(shape):
     network = weights.Renormalised(torch.nn.Identity(), s / theirs_s, (m - theirs_m) / theirs_s)
     arrived = network((p - m.view(each)) / s.view(each))
     torch.testing.assert_close(arrived, (p - theirs_m.view(each)) / theirs_s.view(each), rtol=1e-12, atol=1e-12)
+
+
+def test_rounding_to_int8_takes_a_quarter_of_the_room_and_comes_back_exactly(tmp_path):
+    network = models.build("resnet4", (3, 32, 32), 10, seed=5)
+    with torch.no_grad():
+        network.head.weight[3] = 0  # a channel of zeros has no step size of its own
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    weights.write(tmp_path / "whole.safetensors", before)
+    weights.rounded(network, "int8")
+    weights.write(tmp_path / "rounded.safetensors", network.state_dict())
+    for key, value in weights.load(tmp_path / "rounded.safetensors").items():
+        assert torch.equal(value, network.state_dict()[key])
+        if value.dim() > 1:  # off by half a step at most, and by the rounding of the step itself
+            step = before[key].flatten(1).abs().amax(dim=1) / 127
+            assert ((value - before[key]).flatten(1).abs().amax(dim=1) <= 0.8 * step).all()
+            assert len(value[0].unique()) <= 255
+    small, large = (tmp_path / f"{name}.safetensors" for name in ("rounded", "whole"))
+    assert small.stat().st_size < 0.27 * large.stat().st_size
+    assert set(weights.load(small)) == set(before)
+
+
+def test_what_is_not_rounded_comes_back_exactly_too(tmp_path, network):
+    weights.write(tmp_path / "mine.safetensors", network.state_dict())
+    loaded = weights.load(tmp_path / "mine.safetensors")
+    assert all(torch.equal(loaded[k], v) for k, v in network.state_dict().items())
+
+
+def test_an_unknown_rounding_is_refused(network):
+    with pytest.raises(CakeError, match="float16, int8"):
+        weights.rounded(network, "int4")
