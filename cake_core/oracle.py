@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import devices, hooks
+from . import devices, hooks, models
 from .errors import CakeError
 
-__all__ = ["ACCESS", "AccessError", "NormInput", "Oracle", "frozen_copy", "lacks"]
+__all__ = ["ACCESS", "AccessError", "NormInput", "Oracle", "folded", "frozen_copy", "lacks"]
 
 # What a method may need of a teacher, from the least to the most, and what it is called.
 ACCESS = {
@@ -82,7 +82,8 @@ class Oracle:
         self.access, self.precision, self.device = access, precision, torch.device(device)
         copied = isinstance(teacher, nn.Module) and not frozen
         self._network = frozen_copy(teacher, self.device) if copied else teacher
-        self._answer = torch.compile(self._network, dynamic=False) if compiled else self._network
+        answer = folded(self._network) if isinstance(self._network, nn.Module) else self._network
+        self._answer = torch.compile(answer, dynamic=False) if compiled else answer
         self._data = data
 
     # -- what can be asked ---------------------------------------------------------------------------------------
@@ -153,7 +154,7 @@ class Oracle:
         def trial() -> None:
             x = torch.zeros(count, *shape, device=self.device, requires_grad=gradient)
             with torch.set_grad_enabled(gradient), devices.autocast(self.device, self.precision):
-                z = self._network(x)
+                z = self._answer(x)
             if gradient:
                 torch.autograd.grad(z.sum(), x)
 
@@ -223,6 +224,21 @@ def frozen_copy(network: nn.Module, device: torch.device | str) -> nn.Module:
         if isinstance(layer, ACTIVATIONS) and getattr(layer, "inplace", False):
             layer.inplace = False  # so that what comes into it can still be read afterwards
     return copied.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+
+
+def folded(network: nn.Module) -> nn.Module:
+    """A frozen network whose batch normalisation has gone into the convolutions and linear layers before it.
+
+    With fixed statistics normalising is a scale and a shift per channel, so the logits are the same to rounding; what
+    is saved is a pass over the activations for each layer, on the way there and back. Layers that nothing precedes
+    keep theirs. Networks of somebody's own are returned as they are: who knows what happens in them while they are
+    traced.
+    """
+    if not isinstance(network, models.Classifier) or not hooks.batch_norms(network):
+        return network
+    from torch.fx.experimental.optimization import fuse  # takes its time to import, and few teachers need it
+
+    return fuse(network).eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import devices, models
+from . import devices, graphs, models
 from .errors import CakeError
 from .history import History, Recorder
 from .methods import Method, MethodConfig, find
@@ -241,10 +241,11 @@ class Synthesis(Iterator[Snapshot]):
         method, done = self.method, self._finished_steps
         rng = Streams(self.seed, batches, self.problem.device)
         state = self.state = method.init(self.problem, rng)
+        step = graphs.Stepper(method, state, rng, graphs.suits(method, self.problem.device))
         self._record(0, state, batches)
         yield self._snapshot(state, rng, done, {})
         for t in range(1, method.steps + 1):
-            losses = method.step(state, rng)
+            losses = step()
             self._record(t, state, batches)
             if t % self.every == 0 or t == method.steps:
                 yield self._snapshot(state, rng, done + t, losses, again=t % method.glance > 0 and t < method.steps)
@@ -266,9 +267,9 @@ class Synthesis(Iterator[Snapshot]):
             batches=rng.batches[:m],
             x=x,
             labels=state.y[:m].flatten(1) if self.method.steered else self.problem.teacher.look(x),
-            logits=None if state.logits is None else state.logits[:m].flatten(1, 2),
-            gradient=None if state.gradient is None else state.gradient[:m].flatten(1, 2),
-            losses={k: v[:m] for k, v in losses.items()},
+            logits=_kept(state.logits, m),
+            gradient=_kept(state.gradient, m),
+            losses={k: v[:m].clone() for k, v in losses.items()},
             weights=dict(self.method.weights),
         )
         return self._seen
@@ -294,3 +295,8 @@ class Synthesis(Iterator[Snapshot]):
             "forward_calls": self.problem.teacher.forward_calls,
             "gradient_calls": self.problem.teacher.gradient_calls,
         }
+
+
+def _kept(values: Tensor | None, m: int) -> Tensor | None:
+    """A copy of the first m mini-batches' values (M, B, G, ...) as (m, N, ...): a recorded step writes over its own."""
+    return None if values is None else values[:m].flatten(1, 2).clone()

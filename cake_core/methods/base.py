@@ -210,6 +210,11 @@ class Method(ABC):
         return getattr(self.config, "steps", 0)
 
     @property
+    def repeats(self) -> bool:
+        """Whether each step is the same work on the same tensors, with no random numbers and nothing that counts."""
+        return False
+
+    @property
     def delivered(self) -> int:
         """Samples that come of each one that is begun: more than one where several moments of its way are kept."""
         return 1
@@ -378,6 +383,12 @@ class Inversion(Walk):
 
     access = frozenset({"logits", "gradient"})
     Config = InversionConfig
+
+    @property
+    def repeats(self) -> bool:
+        mine = type(self)
+        plain = mine.step is Inversion.step and mine.offsets is Inversion.offsets  # no noise, no rolling
+        return plain and self.config.optimizer == "sgd"  # Adam counts its steps
 
     @abstractmethod
     def losses(self, state: State, x: Tensor, z: Tensor) -> dict[str, Tensor]:
