@@ -9,7 +9,8 @@ Both are then compared in float64 after the first steps, where every sample must
 holds for almost all: a sample that hops back and forth over a kink of the network doubles its rounding error each time.
 
 With --large (the default on a GPU) there is one more case, the paper's largest: ResNet-34 on 3x32x32 images, in float32
-and bfloat16, as it is and compiled, with the share of the card's own bfloat16 matrix speed and the memory it took.
+and bfloat16, with steps launched one by one, recorded, and compiled, with the share of the card's own bfloat16 matrix
+speed and the memory it took.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from cake_core import data, devices, models, synthesize  # noqa: E402
+from cake_core import data, devices, graphs, models, synthesize  # noqa: E402
 from cake_core import teacher as teachers  # noqa: E402
 from cake_core.methods.cake import Cake, CakeConfig  # noqa: E402
 from cake_core.rng import Streams  # noqa: E402
@@ -152,9 +153,9 @@ def difference(name: str, device: str) -> tuple[int, float]:
     return config.steps, float((theirs - mine).abs().max())
 
 
-def measure(device: str, repeats: int) -> Iterator[dict[str, Any]]:
+def measure(device: str, repeats: int, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     """One row for each case."""
-    for name in CASES:
+    for name in names:
         seconds: dict[str, list[float]] = {side: [] for side in SIDES}
         for _ in range(repeats):
             for side in SIDES:
@@ -212,11 +213,14 @@ def large_rows(device: torch.device, model: str, batches: int, samples: int, ste
     teacher = large_teacher(model).to(device)
     flops, peak = flops_per_move(teacher, device), matrix_peak(device, 8192 if device.type == "cuda" else 512)
     settings = Cake.config_for(data.info("cifar10"), batches=batches, samples=samples, steps=steps)
-    ways = [("plain", "fp32", False), ("ours", "fp32", False), ("ours", "bf16", False)]
+    # Side, number format, compiled, and whether a step is recorded as a CUDA graph.
+    ways = [("plain", "fp32", False, False), ("ours", "fp32", False, False), ("ours", "bf16", False, False)]
     if device.type == "cuda":
-        ways.append(("ours", "bf16", True))
+        ways += [("ours", "bf16", False, True), ("ours", "bf16", True, True)]
+    suits = graphs.suits
 
-    def run(side: str, precision: str, compiled: bool, steps: int) -> None:
+    def run(side: str, precision: str, compiled: bool, recorded: bool, steps: int) -> None:
+        graphs.suits = suits if recorded else lambda method, device: False
         config = settings.replace(steps=steps)
         if side == "plain":
             plain(teacher, config, LARGE_SHAPE, LARGE_CLASSES, device)
@@ -229,12 +233,13 @@ def large_rows(device: torch.device, model: str, batches: int, samples: int, ste
         in_flight.append(made.in_flight)
 
     first = None
-    for side, precision, compiled in ways:
+    for side, precision, compiled, recorded in ways:
         in_flight: list[int] = []
-        run(side, precision, compiled, 2)
+        way = (side, precision, compiled, recorded)
+        run(*way, graphs.WARM_UP + 2)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        seconds = timed(lambda: run(side, precision, compiled, steps), device)  # noqa: B023
+        seconds = timed(lambda: run(*way, steps), device)  # noqa: B023
         speed = batches * samples * steps / seconds
         first = first or speed
         yield {
@@ -245,6 +250,7 @@ def large_rows(device: torch.device, model: str, batches: int, samples: int, ste
             "side": side,
             "precision": precision,
             "compiled": compiled,
+            "recorded": recorded,
             "batches": batches,
             "samples": samples,
             "steps": steps,
@@ -264,6 +270,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--cases", nargs="*", choices=CASES, default=list(CASES), help="only these of the small cases")
     parser.add_argument("--out", type=Path, help="a CSV file to write to")
     parser.add_argument("--large", action="store_true", help="the large case also on a CPU, where it takes minutes")
     parser.add_argument("--model", default="resnet34", help="network of the large case (default resnet34)")
@@ -275,10 +282,11 @@ def main() -> None:
         print(one_side(arguments.side, arguments.case, arguments.device))
         return
     rows = []
-    for row in measure(arguments.device, arguments.repeats):
+    for row in measure(arguments.device, arguments.repeats, arguments.cases):
         rows.append(row)
         print(json.dumps(row, indent=1), flush=True)
-    write(arguments.out, rows)
+    if rows:
+        write(arguments.out, rows)
     if arguments.large or arguments.device.startswith("cuda"):
         large = []
         for row in large_rows(devices.choose(arguments.device), arguments.model, *arguments.size):

@@ -6,6 +6,7 @@ A step of a small network is a hundred short kernels; launching them one by one 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -66,7 +67,7 @@ class Stepper:
 
     def _aside(self, work: Callable[[], Any]) -> Any:
         """Work on a stream of its own, as PyTorch asks of what comes before a recording."""
-        stream = torch.cuda.Stream(self.state.x.device)
+        stream = _beside(self.state.x.device)
         stream.wait_stream(torch.cuda.current_stream(self.state.x.device))
         with torch.cuda.stream(stream):
             made = work()
@@ -88,3 +89,9 @@ class Stepper:
         teacher.forward_calls, teacher.gradient_calls = before
         self.state.t = t
         self._graph = graph
+
+
+@cache
+def _beside(device: torch.device) -> torch.cuda.Stream:
+    """The one stream of a device for what comes before recordings: each stream keeps memory of its own."""
+    return torch.cuda.Stream(device)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import devices, graphs, models
 from .errors import CakeError
@@ -82,9 +82,11 @@ def synthesize(
     oracle = Oracle(teacher, place, method.access, precision=precision, compiled=compiled, data=data)
     shape = tuple(shape)
     student = student or ("mlp" if len(shape) == 1 else "lenet5-half")
-    problem = Problem(
-        oracle, shape, classes, method.config.batches, place, lambda s: models.build(student, shape, classes, s)
-    )
+
+    def fresh(seed: int) -> nn.Module:
+        return models.build(student, shape, classes, seed).to(place)
+
+    problem = Problem(oracle, shape, classes, method.config.batches, place, fresh)
     return Synthesis(method, problem, seed=seed, in_flight=in_flight, every=every)
 
 

@@ -100,16 +100,18 @@ def test_the_inner_loop_never_waits_for_the_device(network):
 
 
 def test_a_full_device_halves_what_is_in_flight(network):
-    device = devices.choose("cuda")
     settings = {**SETTINGS, "batches": 8, "samples": 500, "steps": 6}
-    wanted = finished(synthesize(network, "cake", **IMAGES, **settings, in_flight=8))
     torch.cuda.empty_cache()
-    free, _ = torch.cuda.mem_get_info(device)
-    hog = torch.empty(free - 250 * 2**20, dtype=torch.uint8, device=device)  # a quarter of a gibibyte is left
+    torch.cuda.reset_peak_memory_stats()
+    wanted = finished(synthesize(network, "cake", **IMAGES, **settings, in_flight=8))
+    enough = torch.cuda.max_memory_reserved()
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(0.7 * enough / total)
     try:
         run = finished(synthesize(network, "cake", **IMAGES, **settings, in_flight=8))
     finally:
-        del hog
+        torch.cuda.set_per_process_memory_fraction(1.0)
         torch.cuda.empty_cache()
     assert run.in_flight < 8
     assert "memory was full" in run.note

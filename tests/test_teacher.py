@@ -16,7 +16,8 @@ from cake_core.training import TrainConfig
 MNIST = ["mnist/cnn", "mnist/lenet5", "mnist/mlp", "mnist/resnet4", "mnist/vit3"]
 FASHION = ["fashion-mnist/lenet5", "fashion-mnist/lenet5_part", "fashion-mnist/resnet4"]
 BUILT_IN = ["digits/lenet5", "digits/resnet4", "moons/mlp", "moons/mlp-norm"]  # their data need no download
-SHIPPED = sorted(["cifar10/resnet4", *BUILT_IN, *FASHION, *MNIST, "usps/lenet5"])
+PHOTOS = ["cifar10/resnet18", "cifar10/resnet34", "cifar10/resnet4", "cifar10/wrn40-2_part"]
+SHIPPED = sorted([*PHOTOS, *BUILT_IN, *FASHION, *MNIST, "usps/lenet5"])
 
 
 def test_shipped_teachers_and_their_goals():
@@ -25,6 +26,7 @@ def test_shipped_teachers_and_their_goals():
     assert cards["mnist/lenet5"].accuracy.value >= 0.990
     assert all(cards[name].accuracy.value >= 0.98 for name in MNIST)
     assert all(cards[name].accuracy.value >= 0.895 for name in FASHION)
+    assert all(cards[f"cifar10/{name}"].accuracy.value >= 0.94 for name in ("resnet18", "resnet34"))
     assert cards["mnist/lenet5"].accuracy.n == cards["fashion-mnist/lenet5"].accuracy.n == 10_000
     for name, card in cards.items():
         assert card.name == name
@@ -34,10 +36,11 @@ def test_shipped_teachers_and_their_goals():
 
 
 def check(name: str) -> None:
-    """The card's accuracy is what the weights give on the test data; of large ones on the first 2,000."""
+    """The card's accuracy is what the weights give on the test data; of large ones on the first 2,000, or 200."""
     loaded = teacher.load(name)
     dataset = data.load(loaded.card.data_config)
-    said, n = loaded.card.accuracy.value, min(2000, len(dataset.test_y))
+    few = 2000 if loaded.card.parameters < 2e6 else 200
+    said, n = loaded.card.accuracy.value, min(few, len(dataset.test_y))
     measured = evaluation.accuracy(
         evaluation.predict(loaded.network, dataset.test_x[:n], dataset.inputs), dataset.test_y[:n]
     )
@@ -104,11 +107,18 @@ def test_the_card_knows_its_data(trained):
 
 
 def test_recipes_know_data_and_architecture():
-    assert teacher.recipe("cifar10", "resnet34").learning_rate == 0.1
+    assert teacher.recipe("cifar10", "resnet50").learning_rate == 0.1
+    assert teacher.recipe("cifar10", "resnet34").batch_size == 512
     assert teacher.recipe("cifar10", "vit4").optimizer == "adam"
     assert teacher.recipe("cifar10", "lenet5").flip
     assert teacher.recipe("digits", "vit3").updates == teacher.recipe("digits").updates
     assert teacher.recipe("mnist", "vit3", updates=5).updates == 5
+
+
+def test_where_none_is_named_a_quick_teacher_is_taken():
+    assert teacher.shipped_for(data.DataConfig(name="cifar10")).name == "cifar10/resnet4"
+    assert teacher.shipped_for(data.DataConfig(name="mnist")).name == "mnist/lenet5"
+    assert teacher.shipped_for(data.DataConfig(name="mnist"), batch_norm=True).name == "mnist/resnet4"
 
 
 def test_a_teacher_trained_here_can_be_loaded(trained):
