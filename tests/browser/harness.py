@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["FLAGS", "PROBE", "Server", "chromium", "leave"]
+__all__ = ["FLAGS", "PROBE", "Server", "choose", "chromium", "leave"]
 
 ROOT = Path(__file__).parents[2]
 FLAGS = [
@@ -46,6 +46,29 @@ def leave(context) -> None:
     for page in context.pages:
         page.evaluate("window.cakeLive?.view?.send({ op: 'stop' })")
     context.close()
+
+
+def choose(box, option, page, seconds: float = 120) -> None:
+    """Chooses an option of a select box. The list closes when the page is drawn anew meanwhile: it is opened again.
+
+    Args:
+        box: locator of the box.
+        option: locator of the option, in the list that the box opens.
+        page: where both are.
+        seconds: how long to try.
+    """
+    from playwright.sync_api import TimeoutError as TooLate
+
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            box.click(timeout=10_000)
+            option.click(timeout=5_000)
+            return
+        except TooLate:
+            if time.monotonic() > end:
+                raise
+            page.keyboard.press("Escape")  # a list that is open would be closed by the next click
 
 
 class Server:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from safetensors.torch import load_file
 
+from .harness import choose
 from .test_live_view import Live, live  # noqa: F401
 
 pytestmark = pytest.mark.browser
@@ -19,8 +20,7 @@ def test_curves_grow_and_the_confusion_matrix_is_there(server, live: Live):  # n
     page.get_by_text("its teacher (LeNet-5 on Digits (8x8)) 61,706").wait_for(timeout=240_000)
     architecture = page.locator("[data-testid=stSelectbox]", has_text="Architecture").locator("input")
     live.until(lambda: architecture.count() == 1)  # the list without counts stays until the page has been drawn again
-    architecture.click()
-    page.get_by_role("option").filter(has_text="MLP, 26,122").click()
+    choose(architecture, page.get_by_role("option").filter(has_text="MLP, 26,122"), page)
     page.get_by_text("The student has 26,122 parameters").wait_for()
     page.get_by_role("button", name="Train", exact=True).click()
 
