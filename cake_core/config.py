@@ -230,8 +230,21 @@ def _nest(flat: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _sentence(cls: type[Config], error: ValidationError) -> str:
-    """One sentence per problem: what was wrong with which setting, and what would be right."""
-    return " ".join(_one_sentence(cls, problem) for problem in error.errors())
+    """One sentence for each of the first problems: what was wrong with which setting, and what would be right."""
+    problems = error.errors()
+    sentences = [_one_sentence(cls, problem) for problem in problems[:MOST_PROBLEMS]]
+    more = len(problems) - MOST_PROBLEMS
+    return " ".join(sentences + ([f"{more} more settings are wrong."] if more > 0 else []))
+
+
+MOST_PROBLEMS = 3  # that are told at once
+LONGEST_SHOWN = 60  # characters of what somebody wrote
+
+
+def _short(value: Any) -> str:
+    """What somebody wrote, fit for a sentence."""
+    text = str(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _one_sentence(cls: type[Config], problem: Mapping[str, Any]) -> str:
@@ -243,10 +256,10 @@ def _one_sentence(cls: type[Config], problem: Mapping[str, Any]) -> str:
     if kind == "extra_forbidden":
         close = difflib.get_close_matches(str(name), cls.model_fields, n=1)
         hint = f" Did you mean '{close[0]}'?" if close else f" There are: {', '.join(cls.model_fields)}."
-        return f"There is no setting '{name}'.{hint}"
+        return f"There is no setting '{_short(name)}'.{hint}"
     p = known.get(str(name))
     if p is None:
-        return f"'{name}' can't be {value!r}: {problem['msg'].lower()}."
+        return f"'{name}' can't be {_short(repr(value))}: {problem['msg'].lower()}."
     if p.choices:
         return _choose(p, value)
     wanted = {"int": "a whole number", "float": "a number", "bool": "true or false", "text": "text"}[p.kind]
@@ -258,8 +271,8 @@ def _one_sentence(cls: type[Config], problem: Mapping[str, Any]) -> str:
     elif p.high is not None:
         wanted += f" of at most {as_text(p.high)}{unit}"
     got = repr(value) if not isinstance(value, float) or math.isfinite(value) else str(value)
-    return f"'{name}' must be {wanted}; {got} is not."
+    return f"'{name}' must be {wanted}; {_short(got)} is not."
 
 
 def _choose(p: Param, value: Any) -> str:
-    return f"'{p.name}' can't be {value!r}. Choose one of: {', '.join(map(str, p.choices))}."
+    return f"'{p.name}' can't be {_short(repr(value))}. Choose one of: {', '.join(map(str, p.choices))}."

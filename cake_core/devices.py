@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -15,6 +18,7 @@ __all__ = [
     "DEVICES",
     "PRECISIONS",
     "autocast",
+    "bounded_memory",
     "choose",
     "describe",
     "free_memory",
@@ -121,6 +125,31 @@ def free_unused(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+
+
+@contextlib.contextmanager
+def bounded_memory(more: int) -> Iterator[None]:
+    """Inside the block this process can't take more than so many further bytes of memory; beyond, allocations fail.
+
+    For work whose size somebody else chose: Linux would otherwise promise any amount, and end processes when it is
+    used. Elsewhere than on Linux nothing is bounded.
+
+    Args:
+        more: bytes beyond what is taken when the block is entered.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    import resource
+
+    taken = int(re.search(r"VmData:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    most = taken + more if before[1] == resource.RLIM_INFINITY else min(taken + more, before[1])
+    resource.setrlimit(resource.RLIMIT_DATA, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from . import devices, formats
 from .errors import CakeError
@@ -89,6 +92,12 @@ def _stored(model: ModelProto) -> int:
     return sum(math.prod(t.dims) for t in tensors if t.data_type in REAL and len(t.dims))
 
 
+# To answer a handful of inputs with; no network for small images comes near.
+MOST_MEMORY = 4 * 2**30  # bytes
+MOST_VALUES = 2**28  # that go into one operation
+MOST_SECONDS = 120
+
+
 def check(network: nn.Module, shape: tuple[int, ...], classes: int, name: str) -> None:
     """Sees by computing whether a network can be a teacher.
 
@@ -100,8 +109,42 @@ def check(network: nn.Module, shape: tuple[int, ...], classes: int, name: str) -
 
     Raises:
         CakeError: it does not give logits (B, C) for batches of 2 and of 5, its answers depend on chance or on the
-            others in the batch, they are probabilities, or its gradients are missing or wrong.
+            others in the batch, they are probabilities, its gradients are missing or wrong, or it takes too much
+            memory.
     """
+    try:
+        with devices.bounded_memory(MOST_MEMORY), _Bounded(name):
+            _check(network, shape, classes, name)
+    except (RuntimeError, MemoryError) as error:
+        if not devices.is_out_of_memory(error):
+            raise
+        raise CakeError(
+            f"{name} takes more than {MOST_MEMORY >> 30} GB of memory to answer five inputs of {_size(shape)}. "
+            "Choose a smaller network."
+        ) from None
+
+
+class _Bounded(TorchDispatchMode):
+    """Inside the block no operation is given more values than a network for small images could need, nor is one begun
+    when all together have taken too long: a graph of a few bytes can ask for years of work."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.name, self.end = name, time.monotonic() + MOST_SECONDS
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        given = sum(t.numel() for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
+        if given > MOST_VALUES or time.monotonic() > self.end:
+            raise CakeError(
+                f"{self.name} has too much to compute for a teacher: an operation on {given:,} values. Choose a "
+                "smaller network."
+                if given > MOST_VALUES
+                else f"{self.name} takes more than {MOST_SECONDS} s to answer five inputs. Choose a smaller network."
+            )
+        return func(*args, **(kwargs or {}))
+
+
+def _check(network: nn.Module, shape: tuple[int, ...], classes: int, name: str) -> None:
     x = torch.randn(5, *shape, generator=generator(0))
     with torch.no_grad():
         five, two, again = (_answers(network, part, classes, name) for part in (x, x[:2], x))

@@ -26,6 +26,7 @@ LONGEST_LINE = 500  # characters
 LARGEST = 1e12
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+FORMULA = re.compile(r"[=@+\-]")  # begins what a spreadsheet would carry out
 NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity|n/?a|null|#.*)", re.IGNORECASE)
 
 NO_TEXT = "The file is not readable text. Save the table as CSV (in a spreadsheet: Save as, CSV UTF-8)."
@@ -127,6 +128,8 @@ def _rows(text: str) -> Iterator[Row]:
             x, y, label = (cells[place] for place in places)
             if not label:
                 raise CakeError(f"{where} has no label. Fill it in, or take the line out.")
+            if FORMULA.match(label) and not NUMBER.fullmatch(label):
+                raise CakeError(f"{where}: a spreadsheet would take this label for a formula. Begin it with a letter.")
             yield _number(x, separator, f"{where}, x"), _number(y, separator, f"{where}, y"), label
     except csv.Error as error:
         raise CakeError(f"Line {reader.line_num} can't be read ({error}). Look at its quotation marks.") from None

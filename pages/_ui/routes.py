@@ -187,7 +187,7 @@ class Client:
         try:
             command = json.loads(text) if len(text) <= LONGEST_COMMAND else None
             op = command["op"]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             self._refuse("That message was no command.")
             return
         if op == "seen":
