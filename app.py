@@ -4,9 +4,10 @@ from pathlib import Path
 
 import streamlit as st
 
+from pages._ui.headers import middleware
 from pages._ui.routes import routes
 
-app = st.App(Path(__file__).parent / "pages" / "_ui" / "frame.py", routes=routes())
+app = st.App(Path(__file__).parent / "pages" / "_ui" / "frame.py", routes=routes(), middleware=middleware())
 
 if __name__ == "__main__":
     app.run()
