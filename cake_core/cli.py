@@ -298,6 +298,12 @@ def runs(arguments: argparse.Namespace) -> Rows:
     return [r for r in rows if all(w in json.dumps(list(r.values())).lower() for w in words)]
 
 
+def export(arguments: argparse.Namespace) -> Rows:
+    from .export import FORMATS, write
+
+    return write(arguments.run_id, arguments.what or FORMATS, Path(arguments.out))
+
+
 def serve(arguments: argparse.Namespace) -> dict[str, Any]:
     from . import devices, service
     from . import teacher as teachers
@@ -521,6 +527,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--find", nargs="+", default=[], metavar="WORD", help="only runs in which all these words stand")
     sub.add_argument("--delete", nargs="+", default=[], metavar="RUN", help="put these away; for an hour they can")
     sub.add_argument("--undelete", nargs="+", default=[], metavar="RUN", help="be brought back")
+
+    sub = command(export, "Make files of a stored run: programs, tables, pictures, films, networks, a report.")
+    sub.add_argument("run_id", metavar="RUN", help="its id, as 'runs' and 'distill --keep' say it")
+    sub.add_argument("--out", required=True, help="folder to write to")
+    sub.add_argument("--what", nargs="+", metavar="NAME", help="only these, or zip for one file (default: all)")
 
     sub = command(steal, "Copy a teacher that only answers, with few calls, in several ways and with several budgets.")
     sub.add_argument("--teacher", help="shipped teacher, or 'run:<id>' (default: the usual one of the data)")

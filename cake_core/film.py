@@ -26,6 +26,7 @@ MOST_PICTURES = 180
 MOST_VALUES = 6_000_000  # pixels of samples in one film, so that noise, which can't be compressed, stays small
 RATES = {40: 5, 100: 10, MOST_PICTURES: 20}  # pictures per second, by how many there are at most: few are shown slower
 REST = 1.0  # seconds that the last picture stays
+WEBP_HEIGHT = 16_383  # pixels, at most
 BACKGROUND, TEXT = 24, 235  # shades of grey
 LINE = 18  # pixels
 
@@ -68,17 +69,19 @@ def strip(scene: bytes | None, frames: Sequence[bytes], *, most: int = 40, width
         width: of a picture, about.
 
     Returns:
-        A WebP file (at most 16,383 pixels high) of n pictures of equal size, and their steps.
+        A WebP file of n pictures of equal size, and their steps.
 
     Raises:
         CakeError: there is nothing to see.
     """
     about, moments = _moments(scene, frames, None)
     shown = max(h.get("sheet", 1) for h, _ in moments)
-    chosen = thinned(moments, most)
-    if about["kind"] == "images":
-        width = min(width, 400)  # a sheet is square, and WebP's height is limited
-    pictures = [_picture(about, m, shown, None, "pixels", width, caption=False).convert("RGB") for m in chosen]
+
+    def draw(moment: Moment) -> Image.Image:
+        return _picture(about, moment, shown, None, "pixels", width, caption=False).convert("RGB")
+
+    chosen = thinned(moments, min(most, WEBP_HEIGHT // draw(moments[0]).height))
+    pictures = [draw(m) for m in chosen]
     tall = Image.new("RGB", (pictures[0].width, sum(p.height for p in pictures)))
     for n, picture in enumerate(pictures):
         tall.paste(picture, (0, n * picture.height))

@@ -85,6 +85,7 @@ class Keeper:
         self._write(result)
         runs.log(self.run, "finished")
         how = {"edits": run.edits, "in_flight": run.synthesis.in_flight, "threads": torch.get_num_threads()}
+        how["device"] = run.device.type
         runs.write_json(folder / "run.json", {"kind": "distill", **result, "begun": run.begun.to_dict(), **how})
         self._finished = True
         return self.run

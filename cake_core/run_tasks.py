@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from . import film, keeping, runs
+from . import export, film, keeping, runs
 from .errors import CakeError
 from .pipeline import Update
 from .tasks import TASKS, Task
 
-__all__ = ["Pictures"]
+__all__ = ["Export", "Pictures"]
 
 
 class Pictures(Task):
@@ -48,4 +48,26 @@ class Pictures(Task):
         return {"pictures": self.found}
 
 
-TASKS |= {task.kind: task for task in (Pictures,)}
+class Export(Task):
+    """Runs: makes something of a run that is to be taken away, as a file that is kept for an hour."""
+
+    kind = "export"
+
+    def __init__(self, run: str, what: str):
+        self.run, self.what, self.result = run, what, {}
+        self.folder = runs.made(run)
+
+    def __next__(self) -> Update:
+        if self.result:
+            raise StopIteration
+        file, content = export.make(self.run, self.what)
+        with runs.whole(self.folder / file) as part:
+            part.write_bytes(content)
+        self.result = {"file": file, "bytes": len(content)}
+        return Update("evaluation", 1.0, "Done")
+
+    def finish(self) -> dict[str, Any]:
+        return self.result
+
+
+TASKS |= {task.kind: task for task in (Pictures, Export)}

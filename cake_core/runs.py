@@ -260,9 +260,13 @@ def entry(run: str) -> Entry:
     """
     path = find(run)
     config, result, marks = (_json(path / f"{name}.json") for name in ("config", "run", "marks"))
-    e = config.get("experiment") or result.get("experiment") or result.get("base") or {}
-    outcome, control = result.get("outcome") or {}, result.get("control") or {}
-    settings = e.get("settings", {})
+    # Other kinds of runs may have other things under these names; what is no dictionary says nothing here.
+    said = (config.get("experiment"), result.get("experiment"), result.get("base"))
+    e = next((s for s in said if isinstance(s, dict)), {})
+    outcome, control, settings = (
+        values if isinstance(values, dict) else {}
+        for values in (result.get("outcome"), result.get("control"), e.get("settings"))
+    )
     planned = settings["batches"] * settings["samples"] if {"batches", "samples"} <= set(settings) else None
     which = "student_accuracy" if outcome.get("student_accuracy") is not None else "agreement"
     return Entry(
@@ -274,16 +278,21 @@ def entry(run: str) -> Entry:
         star=bool(marks.get("star")),
         note=marks.get("note", ""),
         bytes=sum(f.stat().st_size for f in path.iterdir() if f.is_file()),
-        data=e.get("data", {}).get("name", ""),
+        data=_name(e.get("data"), "name"),
         method=e.get("method", "") if outcome or not result else "",
         teacher=e.get("teacher", ""),
-        student=e.get("student", {}).get("model", "") if outcome or not result else "",
+        student=_name(e.get("student"), "model") if outcome or not result else "",
         seed=e.get("seed"),
         samples=outcome.get("samples", planned),
         accuracy=outcome.get("student_accuracy"),
         agreement=outcome.get("agreement"),
         control=control.get(which),
     )
+
+
+def _name(value: Any, key: str) -> str:
+    """The name in a part of an experiment, which some kinds of runs store by its name alone."""
+    return str(value.get(key, "")) if isinstance(value, Mapping) else str(value or "")
 
 
 _index = threading.Lock()
@@ -457,9 +466,10 @@ def _theirs(run: str, key: str | None) -> Path:
 def _json(path: Path) -> dict[str, Any]:
     """A file's content; empty where there is none."""
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------

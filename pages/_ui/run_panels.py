@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from cake_core import data, run_figures, runs
+from cake_core import data, export, run_figures, runs
 from cake_core.config import as_text
 from cake_core.errors import CakeError
 from cake_core.methods import METHODS
@@ -136,8 +136,8 @@ def show_disk(mine: Sequence[Entry]) -> None:
     total, limit = sum(e.bytes for e in runs.entries()), runs.limit()
     st.caption(
         f"{len(mine):,} {'run' if len(mine) == 1 else 'runs'} of yours, {sum(e.bytes for e in mine) / 1e6:,.1f} MB. "
-        f"All runs on this server take {total / 1e6:,.1f} MB of {limit / 1e9:.3g} GB; when that is full, the oldest runs "
-        "without a star make way for new ones. Yours are known by a cookie of this browser; nobody else sees them "
+        f"All runs on this server take {total / 1e6:,.1f} MB of {limit / 1e9:.3g} GB; when that is full, the oldest "
+        "runs without a star make way for new ones. Yours are known by a cookie of this browser; nobody else sees them "
         "listed, and who has a run's link can open that one."
     )
 
@@ -199,10 +199,51 @@ def show_run(e: Entry) -> None:
         st.subheader("How it went", anchor=False)
         show_pictures([e])
         show_curves([e])
+        if e.finished:
+            show_exports(e)
     elif e.finished:
-        st.info("The page that made it shows its results; its files can be taken away here.", icon=":material/info:")
+        st.info("Its results are shown by the page that made it, while that page is open.", icon=":material/info:")
     with st.expander("Settings and surroundings", icon=":material/tune:"):
         _settings(e, config, happened)
+
+
+def show_exports(e: Entry) -> None:
+    """What can be taken away: small things at once, large ones when they have been made."""
+    st.subheader("Take it away", anchor=False)
+    stored, quick = export.Stored(e.run), {n: f for n, f in export.FORMATS.items() if f.quick}
+    with st.container(horizontal=True):
+        for name, kind in quick.items():
+            st.download_button(
+                kind.title,
+                lambda kind=kind: kind.make(stored),
+                f"{e.run}-{kind.file}",
+                kind.media,
+                help=kind.help,
+                key=f"runs:{e.run}:{name}",
+                on_click="ignore",
+                icon=":material/download:",
+            )
+    slow = {n: f.title for n, f in export.FORMATS.items() if not f.quick} | {"zip": "All in one zip"}
+    what = st.pills("Made when you choose it", list(slow), format_func=slow.get, key=f"runs:{e.run}:what")
+    if what is None:
+        return
+    job = job_for("export", {"run": e.run, "what": what})
+    path = runs.made(e.run) / job.result["file"] if job.result else None
+    if path is not None and not path.is_file():  # it was made more than an hour ago
+        job.runner.forget(job)
+        job = job_for("export", {"run": e.run, "what": what})
+    if live.wait_for(job):
+        path = runs.made(e.run) / job.result["file"]
+        st.download_button(
+            f"{slow[what]}, {job.result['bytes'] / 1e6:.1f} MB",
+            path.read_bytes,
+            path.name if what == "zip" else f"{e.run}-{path.name}",
+            "application/zip" if what == "zip" else export.FORMATS[what].media,
+            key=f"runs:{e.run}:{what}:file",
+            on_click="ignore",
+            type="primary",
+            icon=":material/download:",
+        )
 
 
 def _marks(e: Entry, mine: bool) -> None:
