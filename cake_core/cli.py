@@ -247,6 +247,7 @@ def import_teacher(arguments: argparse.Namespace) -> dict[str, Any]:
 def distill(arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
 
+    from . import trackers
     from .data import info
     from .pipeline import Distillation, Experiment, summary
     from .tasks import Distill
@@ -276,6 +277,7 @@ def distill(arguments: argparse.Namespace) -> dict[str, Any]:
             folder = Path(arguments.out) / (f"seed{experiment.seed}" if arguments.seeds > 1 else "")
             folder.mkdir(parents=True, exist_ok=True)
             run.save(folder)
+    trackers.wait()
     return {
         "config": first.to_dict(),
         **({"kept": kept} if kept else {}),
@@ -302,6 +304,15 @@ def export(arguments: argparse.Namespace) -> Rows:
     from .export import FORMATS, write
 
     return write(arguments.run_id, arguments.what or FORMATS, Path(arguments.out))
+
+
+def track(arguments: argparse.Namespace) -> dict[str, Any]:
+    from . import trackers
+
+    done = trackers.tell(arguments.run_id, arguments.tracker)
+    if not done["ok"]:
+        raise CakeError(f"{done['tracker']} could not be told. {done['message']}")
+    return done
 
 
 def serve(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -532,6 +543,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("run_id", metavar="RUN", help="its id, as 'runs' and 'distill --keep' say it")
     sub.add_argument("--out", required=True, help="folder to write to")
     sub.add_argument("--what", nargs="+", metavar="NAME", help="only these, or zip for one file (default: all)")
+
+    sub = command(track, "Tell an experiment tracker of a stored run.")
+    sub.add_argument("run_id", metavar="RUN", help="its id")
+    sub.add_argument("--with", dest="tracker", default="", help="mlflow, trackio or wandb (default: CAKE_TRACKER)")
 
     sub = command(steal, "Copy a teacher that only answers, with few calls, in several ways and with several budgets.")
     sub.add_argument("--teacher", help="shipped teacher, or 'run:<id>' (default: the usual one of the data)")

@@ -65,6 +65,7 @@ __all__ = [
     "owned_by",
     "owner",
     "read",
+    "read_json",
     "undelete",
     "whole",
     "write_csv",
@@ -134,7 +135,7 @@ def begun(run: str) -> dict[str, Any]:
     Raises:
         CakeError: there is no such run.
     """
-    return _json(find(run) / "config.json")
+    return read_json(find(run) / "config.json")
 
 
 def log(run: str, event: str, **values: Any) -> None:
@@ -259,7 +260,7 @@ def entry(run: str) -> Entry:
         CakeError: there is no such run.
     """
     path = find(run)
-    config, result, marks = (_json(path / f"{name}.json") for name in ("config", "run", "marks"))
+    config, result, marks = (read_json(path / f"{name}.json") for name in ("config", "run", "marks"))
     # Other kinds of runs may have other things under these names; what is no dictionary says nothing here.
     said = (config.get("experiment"), result.get("experiment"), result.get("base"))
     e = next((s for s in said if isinstance(s, dict)), {})
@@ -308,7 +309,7 @@ def entries(key: str | None = None) -> list[Entry]:
     if not where.is_dir():
         return []
     with _index:
-        stored = _json(where / "index.json")
+        stored = read_json(where / "index.json")
         known = stored.get("runs", {}) if stored.get("version") == INDEX_VERSION else {}
         now, found, keep = time.time(), {}, {}
         with os.scandir(where) as places:
@@ -356,7 +357,7 @@ def metrics(run: str) -> dict[str, Any]:
     Raises:
         CakeError: there is no such run.
     """
-    return _json(find(run) / "metrics.json")
+    return read_json(find(run) / "metrics.json")
 
 
 def mark(run: str, key: str | None, **marks: Any) -> None:
@@ -368,7 +369,7 @@ def mark(run: str, key: str | None, **marks: Any) -> None:
     path = _theirs(run, key)
     if len(marks.get("note", "")) > NOTE_LENGTH:
         raise CakeError(f"A note has at most {NOTE_LENGTH:,} characters. Shorten it.")
-    write_json(path / "marks.json", {**_json(path / "marks.json"), **marks})
+    write_json(path / "marks.json", {**read_json(path / "marks.json"), **marks})
 
 
 def delete(run: str, key: str | None) -> None:
@@ -393,7 +394,7 @@ def undelete(run: str, key: str | None) -> None:
     path = folder() / "trash" / run
     if not NAME.fullmatch(run) or not path.is_dir():
         raise CakeError(f"This run is gone for good: a deletion can be undone for {MINUTES_IN_TRASH:.0f} minutes.")
-    if key is not None and _json(path / "config.json").get("owner") != key:
+    if key is not None and read_json(path / "config.json").get("owner") != key:
         raise CakeError("This run belongs to somebody else.")
     path.replace(folder() / run)
 
@@ -458,12 +459,12 @@ def _make_room() -> None:
 
 def _theirs(run: str, key: str | None) -> Path:
     path = find(run)
-    if key is not None and _json(path / "config.json").get("owner") != key:
+    if key is not None and read_json(path / "config.json").get("owner") != key:
         raise CakeError("This run belongs to somebody else, so it can be looked at, but not changed.")
     return path
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """A file's content; empty where there is none."""
     try:
         found = json.loads(path.read_text())

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 import torch
 from safetensors.torch import save_file
 
-from . import audit, data, devices, evaluation, few_call_figures, figures, imports, inbox, models, runs
+from . import audit, data, devices, evaluation, few_call_figures, figures, imports, inbox, models, runs, trackers
 from . import teacher as teachers
 from .budget import Budget
 from .comparison import GLANCE, SOURCES, MethodComparison, StudentComparison, summarise
@@ -185,7 +185,9 @@ class Distill(Task):
             "outcome": self.run.outcome.to_dict(),
             "control": self.control.outcome.to_dict() if self.control else None,
         }
-        return {"run": self.keeper.finish(result), **result}
+        run = self.keeper.finish(result)
+        trackers.begin(run)
+        return {"run": run, **result}
 
 
 class TrainTeacher(Task):

@@ -191,6 +191,8 @@ def show_run(e: Entry) -> None:
     config, happened = runs.begun(e.run), runs.events(e.run)
     if not e.finished:
         _unfinished(happened)
+    if told := runs.read_json(runs.find(e.run) / "tracker.json"):
+        _tracker(told, e.run)
     if e.kind == "distill":
         _doors(e)
         result = runs.read(e.run) if e.finished else None
@@ -276,6 +278,18 @@ def _unfinished(happened: Sequence[dict[str, Any]]) -> None:
             "by then is shown.",
             icon=":material/hourglass_empty:",
         )
+
+
+def _tracker(told: dict[str, Any], run: str) -> None:
+    """What came of telling an experiment tracker."""
+    if told["ok"] is False:
+        st.warning(
+            f"The tracker {told['tracker']} could not be told of this run, which is complete all the same. "
+            f"{told['message']} Once it is mended, `python -m cake_core track {run}` tries again.",
+            icon=":material/cloud_off:",
+        )
+    else:
+        st.caption(f":material/cloud_done: Tracker {told['tracker']}: {told['message']}")
 
 
 def _doors(e: Entry) -> None:
