@@ -250,7 +250,6 @@ def distill(arguments: argparse.Namespace) -> dict[str, Any]:
     from . import trackers
     from .data import info
     from .pipeline import Distillation, Experiment, summary
-    from .tasks import Distill
 
     flat = {"data": info(arguments.data).name, "device": arguments.device, **_pairs(arguments.set)}
     flat |= {k: getattr(arguments, k) for k in ("teacher", "student", "method") if getattr(arguments, k)}
@@ -264,6 +263,8 @@ def distill(arguments: argparse.Namespace) -> dict[str, Any]:
         more = {"in_flight": arguments.in_flight, "edits": edits}
         title = f"{first.method} on {first.data.name}, seed {first.seed + number}"
         if arguments.keep:
+            from .tasks import Distill
+
             task = Distill(experiment.to_dict(), **more)
             run, moments = task.run, task.moments()
         else:

@@ -32,13 +32,14 @@ class Keeper:
 
     Attributes:
         run: the id of the folder, empty before the first step.
+        scene: the first message of the live view, where somebody has made it already.
     """
 
     def __init__(self, run: Distillation, every: int = 1):
         self.run = ""
         self._distillation, self._every = run, every
         self._ring = Ring(BYTES, FRAMES)
-        self._scene: bytes | None = None
+        self.scene: bytes | None = None
         self._view: DistillationView | None = None
         self._curves: Curves = {}
         self._stage, self._finished, self._failed = "", False, False
@@ -130,10 +131,10 @@ class Keeper:
     def _write(self, result: dict[str, Any] | None = None) -> None:
         """Renews the frames and the numbers, so that a crash later leaves them."""
         folder = runs.find(self.run)
-        if self._scene is None and self._view is not None:
-            self._scene = self._view.scene()
-        if self._scene is not None and self._ring.all():
-            write_frames(folder / "frames.bin", [self._scene, *self._ring.all()])
+        if self.scene is None and self._view is not None:
+            self.scene = self._view.scene()
+        if self.scene is not None and self._ring.all():
+            write_frames(folder / "frames.bin", [self.scene, *self._ring.all()])
         runs.write_json(folder / "metrics.json", {"curves": self._curves, **(result or {})}, indent=None)
 
 

@@ -172,7 +172,8 @@ class Distill(Task):
         return self.view.again()
 
     def scene(self) -> bytes | None:
-        return self.view.scene()
+        self.keeper.scene = self.view.scene()
+        return self.keeper.scene
 
     def frame(self, update: Update, version: int, last: bool) -> bytes | None:
         frame = None if update.stage == "data" else self.view.frame(update, version, last)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cake_core import film, keeping, run_tasks, runs
+from cake_core import export, film, keeping, run_tasks, runs
 from cake_core.pipeline import Experiment
 from cake_core.tasks import Distill
 from pages._ui.cached import runner
@@ -149,6 +149,17 @@ def test_others_see_a_run_only_by_its_id(three):
     assert not [b for b in app.button if b.label in ("Delete", "Give a star")]
     app.text_input(key="runs:id").set_value("20250101-000000-0123456789abcdef").run()
     assert "There is no such run" in app.error[0].value
+
+
+def test_a_run_is_taken_away(three):
+    app = page(run=three[1])
+    settle(app)
+    labels = [b.label for b in app.get("download_button")]
+    assert labels == [f.title for f in export.FORMATS.values() if f.quick]
+    app.pills(key=f"runs:{three[1]}:what").set_value("svg").run()
+    wait(app, next(n for what, n in app.session_state["jobs"].items() if '"svg"' in what))
+    assert app.get("download_button")[-1].label.startswith("Samples, SVG, ")
+    assert (runs.made(three[1]) / "samples.svg").read_bytes() == export.make(three[1], "svg")[1]
 
 
 def test_unfinished_and_old_runs_open(three):

@@ -37,7 +37,8 @@ def run(runs_folder) -> str:
 def store(tmp_path, monkeypatch) -> Path:
     """A local MLflow store."""
     pytest.importorskip("mlflow", reason="MLflow is not here; install mlflow-skinny")
-    pytest.importorskip("sqlalchemy", reason="MLflow's local store takes SQLAlchemy")
+    for name in ("sqlalchemy", "alembic"):
+        pytest.importorskip(name, reason="MLflow's local store takes SQLAlchemy and alembic")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.chdir(tmp_path)  # its files go to ./mlruns
     import mlflow

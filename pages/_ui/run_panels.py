@@ -212,7 +212,13 @@ def show_run(e: Entry) -> None:
 def show_exports(e: Entry) -> None:
     """What can be taken away: small things at once, large ones when they have been made."""
     st.subheader("Take it away", anchor=False)
-    stored, quick = export.Stored(e.run), {n: f for n, f in export.FORMATS.items() if f.quick}
+    try:
+        stored = export.Stored(e.run)
+        st.caption(f"{stored.title}: a program among these gives the same samples again, without a browser.")
+    except CakeError as error:  # its data have been removed
+        st.caption(f"Nothing can be made of it any more. {error}")
+        return
+    quick = {n: f for n, f in export.FORMATS.items() if f.quick and (n != "losses" or stored.curves)}
     with st.container(horizontal=True):
         for name, kind in quick.items():
             st.download_button(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from playwright.sync_api import TimeoutError
 
 from cake_core import export, runs
 from cake_core.pipeline import Experiment
@@ -72,7 +73,7 @@ def test_a_tick_opens_a_run(two, visit):
         try:
             heading.wait_for(timeout=LONG // 5)
             break
-        except Exception:
+        except TimeoutError:
             continue
     assert heading.is_visible()
     assert page.url.endswith(f"?run={two[1]}")
