@@ -52,15 +52,20 @@ def visit(server, browser):
         context.close()
 
 
+def secret_of(page, url: str) -> dict:
+    """The cookie with the browser's secret, beside which Streamlit has cookies of its own."""
+    (cookie,) = [c for c in page.context.cookies(url) if c["name"] == "cake_browser"]
+    return cookie
+
+
 def test_a_browser_gets_a_secret_once_and_keeps_it(server, visit):
     page = visit(secret="")
     page.get_by_text("There are no runs of yours yet").wait_for(timeout=LONG)
-    (cookie,) = page.context.cookies(server.url)
-    assert cookie["name"] == "cake_browser"
+    cookie = secret_of(page, server.url)
     assert (cookie["httpOnly"], cookie["sameSite"], len(cookie["value"])) == (True, "Lax", 32)
     page.reload()
     page.get_by_text("There are no runs of yours yet").wait_for(timeout=LONG)
-    assert page.context.cookies(server.url)[0]["value"] == cookie["value"]
+    assert secret_of(page, server.url) == cookie
 
 
 def test_a_tick_opens_a_run(two, visit):
