@@ -25,9 +25,10 @@ h1 { font-size: 1.8rem; margin: 0 0 0.3rem; } h2 { font-size: 1.2rem; margin: 2r
 .numbers div { border: 1px solid #dde3e3; border-radius: 0.5rem; padding: 0.6rem 0.9rem; }
 .numbers b { display: block; font-size: 1.5rem; } .small { color: #5b6768; font-size: 0.9rem; }
 .charts { display: grid; gap: 0.6rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); }
-.charts > div { min-width: 0; } .pictures { display: flex; flex-wrap: wrap; gap: 1rem; }
-.pictures figure { margin: 0; flex: 1 1 18rem; } img { max-width: 100%; border-radius: 0.4rem; }
-table { border-collapse: collapse; font-size: 0.92rem; } td { padding: 0.15rem 1rem 0.15rem 0; vertical-align: top; }
+.charts > div { min-width: 0; overflow: hidden; } .pictures { display: flex; flex-wrap: wrap; gap: 1rem; }
+.pictures figure { margin: 0; flex: 1 1 18rem; } img { width: 100%; border-radius: 0.4rem; }
+table { border-collapse: collapse; font-size: 0.92rem; } td { padding: 0.15rem 1rem 0.15rem 0; vertical-align: top;
+  overflow-wrap: anywhere; }
 pre { background: #f4f6f6; padding: 0.8rem; border-radius: 0.4rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 """
 
@@ -69,6 +70,10 @@ student of as many samples of pure noise, labelled by the same teacher. One run 
 <pre>{escape(command(s).decode())}</pre>
 <h2>Where it was made</h2>
 {_table(_surroundings(s))}
+<script>
+// A chart is drawn as soon as it is read, when what stands beside it is not there yet: all take their final size here.
+addEventListener("load", () => dispatchEvent(new Event("resize")));
+</script>
 </body>
 </html>
 """
@@ -77,17 +82,18 @@ student of as many samples of pure noise, labelled by the same teacher. One run 
 def _numbers(outcome: dict[str, Any], control: dict[str, Any] | None) -> str:
     found = []
     for name, words in (
-        ("student_accuracy", "student's accuracy"),
-        ("agreement", "agreement with the teacher"),
-        ("near_boundary", "samples near the boundary"),
-        ("plane_agreement", "agreement over the plane"),
+        ("student_accuracy", "Student's accuracy"),
+        ("agreement", "Agreement with the teacher"),
+        ("near_boundary", "Samples near the boundary"),
+        ("plane_agreement", "Agreement over the plane"),
     ):
         if outcome.get(name) is not None:
             low, high = outcome[f"{name}_interval"]
             found.append((100 * outcome[name], words, f"{100 * low:.1f} to {100 * high:.1f} %"))
     which = "student_accuracy" if outcome.get("student_accuracy") is not None else "agreement"
     if control and control.get(which) is not None:
-        found.append((100 * control[which], "the same of the noise-only control", "no method at all"))
+        words = "Accuracy" if which == "student_accuracy" else "Agreement"
+        found.append((100 * control[which], f"{words} on noise alone", "the control"))
     return "".join(f'<div>{w}<b>{v:.1f} %</b><span class="small">{r}</span></div>' for v, w, r in found)
 
 
@@ -118,5 +124,7 @@ def _surroundings(s: Stored) -> list[tuple[str, list[Any]]]:
 
 
 def _table(rows: list[tuple[str, list[Any]]]) -> str:
-    lines = (f"<tr><td>{escape(k)}</td><td>{escape(as_text(v[0]))}</td></tr>" for k, v in rows if v[0] is not None)
+    lines = (
+        f"<tr><td>{escape(k)}</td><td>{escape(as_text(v[0]))}</td></tr>" for k, v in rows if v[0] not in (None, "")
+    )
     return f"<table>{''.join(lines)}</table>"
