@@ -7,7 +7,9 @@ import streamlit as st
 from pages._ui.headers import middleware
 from pages._ui.routes import routes
 
-app = st.App(Path(__file__).parent / "pages" / "_ui" / "frame.py", routes=routes(), middleware=middleware())
+FRAME = Path(__file__).parent / "pages" / "_ui" / "frame.py"
+
+app = st.App(FRAME, routes=routes(), middleware=middleware())
 
 if __name__ == "__main__":
     app.run()

@@ -245,24 +245,75 @@ def import_teacher(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def distill(arguments: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    from . import trackers
     from .data import info
     from .pipeline import Distillation, Experiment, summary
 
     flat = {"data": info(arguments.data).name, "device": arguments.device, **_pairs(arguments.set)}
     flat |= {k: getattr(arguments, k) for k in ("teacher", "student", "method") if getattr(arguments, k)}
     first = Experiment.from_query(flat)
-    outcomes = []
+    edits = [_edit(text) for text in arguments.edit]
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    outcomes, kept = [], []
     for number in range(arguments.seeds):
-        run = Distillation(first.replace(seed=first.seed + number), every=sys.maxsize)
+        experiment = first.replace(seed=first.seed + number)
+        more = {"in_flight": arguments.in_flight, "edits": edits}
         title = f"{first.method} on {first.data.name}, seed {first.seed + number}"
-        for _ in _shown(run, title, lambda u: u.progress):
+        if arguments.keep:
+            from .tasks import Distill
+
+            task = Distill(experiment.to_dict(), **more)
+            run, moments = task.run, task.moments()
+        else:
+            run = moments = Distillation(experiment, every=1 if edits else sys.maxsize, **more)
+        for _ in _shown(moments, title, lambda u: u.progress):
             pass
         outcomes.append(run.outcome)
+        if arguments.keep:
+            kept.append(task.finish()["run"])
+        if arguments.out:
+            folder = Path(arguments.out) / (f"seed{experiment.seed}" if arguments.seeds > 1 else "")
+            folder.mkdir(parents=True, exist_ok=True)
+            run.save(folder)
+    trackers.wait()
     return {
         "config": first.to_dict(),
+        **({"kept": kept} if kept else {}),
         "runs": [o.to_dict() for o in outcomes],
         "summary": summary(outcomes),
     }
+
+
+def runs(arguments: argparse.Namespace) -> Rows:
+    from dataclasses import asdict
+
+    from . import runs as store
+
+    for run in arguments.delete:
+        store.delete(run, None)
+    for run in arguments.undelete:
+        store.undelete(run, None)
+    words = [w.lower() for w in arguments.find]
+    rows = [asdict(e) for e in store.entries()]
+    return [r for r in rows if all(w in json.dumps(list(r.values())).lower() for w in words)]
+
+
+def export(arguments: argparse.Namespace) -> Rows:
+    from .export import FORMATS, write
+
+    return write(arguments.run_id, arguments.what or FORMATS, Path(arguments.out))
+
+
+def track(arguments: argparse.Namespace) -> dict[str, Any]:
+    from . import trackers
+
+    done = trackers.tell(arguments.run_id, arguments.tracker)
+    if not done["ok"]:
+        raise CakeError(f"{done['tracker']} could not be told. {done['message']}")
+    return done
 
 
 def serve(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -470,7 +521,33 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--student", help="the student's architecture")
     sub.add_argument("--method", help="how samples are made (default cake)")
     sub.add_argument("--seeds", type=_count(1), default=1, help="how many seeds, from 0 on (default 1)")
+    sub.add_argument("--keep", action="store_true", help="store the run, and its control, for the page Runs")
+    sub.add_argument("--out", help="folder to write samples, student and teacher to, as safetensors")
+    sub.add_argument(
+        "--edit",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="N:KEY=VALUE",
+        help="change settings after snapshot N",
+    )
+    sub.add_argument("--in-flight", type=_count(0), default=0, help="mini-batches at once (default: as many as fit)")
+    sub.add_argument("--threads", type=_count(0), default=0, help="threads of the CPU (default: all cores)")
     _common(sub)
+
+    sub = command(runs, "List the stored runs, the latest first; delete some, or bring deleted ones back.")
+    sub.add_argument("--find", nargs="+", default=[], metavar="WORD", help="only runs in which all these words stand")
+    sub.add_argument("--delete", nargs="+", default=[], metavar="RUN", help="put these away; for an hour they can")
+    sub.add_argument("--undelete", nargs="+", default=[], metavar="RUN", help="be brought back")
+
+    sub = command(export, "Make files of a stored run: programs, tables, pictures, films, networks, a report.")
+    sub.add_argument("run_id", metavar="RUN", help="its id, as 'runs' and 'distill --keep' say it")
+    sub.add_argument("--out", required=True, help="folder to write to")
+    sub.add_argument("--what", nargs="+", metavar="NAME", help="only these, or zip for one file (default: all)")
+
+    sub = command(track, "Tell an experiment tracker of a stored run.")
+    sub.add_argument("run_id", metavar="RUN", help="its id")
+    sub.add_argument("--with", dest="tracker", default="", help="mlflow, trackio or wandb (default: CAKE_TRACKER)")
 
     sub = command(steal, "Copy a teacher that only answers, with few calls, in several ways and with several budgets.")
     sub.add_argument("--teacher", help="shipped teacher, or 'run:<id>' (default: the usual one of the data)")
@@ -582,6 +659,14 @@ def _pairs(words: Iterable[str]) -> dict[str, str]:
     return pairs
 
 
+def _edit(text: str) -> tuple[int, dict[str, str]]:
+    number, colon, pair = text.partition(":")
+    if not (colon and number.isdecimal() and "=" in pair):
+        raise CakeError(f"--edit takes N:KEY=VALUE; '{text}' is not. Example: --edit 25:step_size=0.5.")
+    key, _, value = pair.partition("=")
+    return int(number), {key: value}
+
+
 def _settings(config: Any) -> Rows:
     return [
         {"name": p.name, "default": p.default, "low": p.low, "high": p.high, "unit": p.unit, "help": p.help}
@@ -616,6 +701,9 @@ def _deliver(result: Any, target: str | None) -> None:
         except OSError as error:
             raise CakeError(f"'{target}' can't be written ({error.strerror}). Choose another file.") from None
         return
+    if result == []:
+        print("cake_core: there are none", file=sys.stderr)
+        return
     rows = result if isinstance(result, list) else result.get("rows") or result.get("runs") or [result]
     table = Table(box=None, header_style="bold")
     keys = [k for k, v in rows[0].items() if not isinstance(v, dict) and k not in HIDDEN]
@@ -630,7 +718,7 @@ def _deliver(result: Any, target: str | None) -> None:
 WIDE = 200  # columns of a table that goes to a file
 # In JSON only.
 HIDDEN = ("n_judged", "settings", "sha256", "source", "reference", "classes", "by", "teachers")
-HIDDEN += ("found_interval", "found_n", "false_alarms_interval", "false_alarms_n")
+HIDDEN += ("owner", "created", "found_interval", "found_n", "false_alarms_interval", "false_alarms_n")
 
 
 def _cell(value: Any) -> str:

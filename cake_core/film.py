@@ -1,4 +1,4 @@
-"""Films of a run: its frames of images as a GIF or an MP4, in memory."""
+"""Films and stills of a run: its frames as a GIF, an MP4, or a strip of pictures, in memory."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .errors import CakeError
 from .frames import decode
+from .plane_picture import moments_of, panes
 
-__all__ = ["KINDS", "LOOKS", "film", "pixels"]
+__all__ = ["KINDS", "LOOKS", "film", "last_picture", "pixels", "strip"]
 
 KINDS = {"gif": "image/gif", "mp4": "video/mp4"}
 LOOKS = ("pixels", "stretched")
@@ -25,6 +26,7 @@ MOST_PICTURES = 180
 MOST_VALUES = 6_000_000  # pixels of samples in one film, so that noise, which can't be compressed, stays small
 RATES = {40: 5, 100: 10, MOST_PICTURES: 20}  # pictures per second, by how many there are at most: few are shown slower
 REST = 1.0  # seconds that the last picture stays
+WEBP_HEIGHT = 16_383  # pixels, at most
 BACKGROUND, TEXT = 24, 235  # shades of grey
 LINE = 18  # pixels
 
@@ -48,19 +50,77 @@ def film(scene: bytes | None, frames: Sequence[bytes], kind: str, *, sample: int
     """
     if kind not in KINDS or look not in LOOKS:
         raise CakeError(f"A film is one of {', '.join(KINDS)}, and its look one of {', '.join(LOOKS)}.")
-    about = decode(scene)[0] if scene else {}
-    if about.get("kind") != "images":
-        raise CakeError("Only a run that shows images can be made into a film. Wait until it shows some.")
-    moments = [m for m in map(decode, frames) if "images" in m[1]]
+    about, moments = _moments(scene, frames, sample)
+    points = about["kind"] == "points"
+    shown = 1 if sample is not None or points else max(h["sheet"] for h, _ in moments)
+    pixels = math.prod(about["shape"]) if not points else MOST_VALUES // MOST_PICTURES
+    chosen = thinned(moments, min(MOST_PICTURES, MOST_VALUES // (shown * pixels)))
+    pictures = (_picture(about, moment, shown, sample, look, WIDTHS[kind]) for moment in chosen)
+    rate = next(r for most, r in RATES.items() if len(chosen) <= most)
+    return (_gif if kind == "gif" else _mp4)(pictures, len(chosen), rate)
+
+
+def strip(scene: bytes | None, frames: Sequence[bytes], *, most: int = 40, width: int = 480) -> tuple[bytes, list[int]]:
+    """All moments one below the other, for a view that moves through them.
+
+    Args:
+        scene, frames: messages of the live view.
+        most: pictures at most.
+        width: of a picture, about.
+
+    Returns:
+        A WebP file of n pictures of equal size, and their steps.
+
+    Raises:
+        CakeError: there is nothing to see.
+    """
+    about, moments = _moments(scene, frames, None)
+    shown = max(h.get("sheet", 1) for h, _ in moments)
+
+    def draw(moment: Moment) -> Image.Image:
+        return _picture(about, moment, shown, None, "pixels", width, caption=False).convert("RGB")
+
+    chosen = thinned(moments, min(most, WEBP_HEIGHT // draw(moments[0]).height))
+    pictures = [draw(m) for m in chosen]
+    tall = Image.new("RGB", (pictures[0].width, sum(p.height for p in pictures)))
+    for n, picture in enumerate(pictures):
+        tall.paste(picture, (0, n * picture.height))
+    file = io.BytesIO()
+    tall.save(file, "WEBP", quality=80, method=2)
+    return file.getvalue(), [header["step"] for header, _ in chosen]
+
+
+def last_picture(scene: bytes | None, frames: Sequence[bytes], width: int = 960) -> Image.Image:
+    """The last moment of the samples.
+
+    Raises:
+        CakeError: there is nothing to see.
+    """
+    about, moments = _moments(scene, frames, None)
+    return _picture(about, moments[-1], moments[-1][0].get("sheet", 1), None, "pixels", width, caption=False)
+
+
+def _moments(scene: bytes | None, frames: Sequence[bytes], sample: int | None) -> tuple[dict[str, Any], list[Moment]]:
+    """What the scene says (with its arrays under "arrays"), and the moments that show samples.
+
+    Raises:
+        CakeError: there are none.
+    """
+    header, arrays = decode(scene) if scene else ({}, {})
+    if header.get("kind") not in ("images", "points"):
+        raise CakeError("Only a run that shows samples can be made into a film. Wait until it shows some.")
+    about, moments = {**header, "arrays": arrays}, list(map(decode, frames))
+    if header["kind"] == "points":
+        if sample is not None:
+            raise CakeError("A film of a single sample is made of images alone.")
+        moments = moments_of(moments)
+    else:
+        moments = [m for m in moments if "images" in m[1]]
     if sample is not None:
         moments = [m for m in moments if sample % m[0]["in_flight"] in m[1]["ids"]]
     if not moments:
         raise CakeError("There is nothing to make a film of yet. Choose a sample, press Play, and try again.")
-    shown = 1 if sample is not None else max(h["sheet"] for h, _ in moments)
-    chosen = thinned(moments, min(MOST_PICTURES, MOST_VALUES // (shown * math.prod(about["shape"]))))
-    pictures = (_picture(about, moment, shown, sample, look, WIDTHS[kind]) for moment in chosen)
-    rate = next(r for most, r in RATES.items() if len(chosen) <= most)
-    return (_gif if kind == "gif" else _mp4)(pictures, len(chosen), rate)
+    return about, moments
 
 
 def thinned(items: Sequence[Any], most: int) -> list[Any]:
@@ -84,10 +144,19 @@ def pixels(images: np.ndarray, ends: np.ndarray, look: str) -> np.ndarray:
 
 
 def _picture(
-    about: dict[str, Any], moment: Moment, shown: int, sample: int | None, look: str, width_wanted: int
+    about: dict[str, Any],
+    moment: Moment,
+    shown: int,
+    sample: int | None,
+    look: str,
+    width_wanted: int,
+    caption: bool = True,
 ) -> Image.Image:
     """One moment: the sheet or the sample, enlarged, and its caption. In shades of grey where the images are."""
     header, arrays = moment
+    if about["kind"] == "points":
+        picture = panes(about["arrays"], about["half_width"], arrays, width_wanted // 2)
+        return _captioned(picture, _caption(about, moment, slice(0), None) if caption else [])
     places = slice(header["sheet"])
     if sample is not None:
         at = int(np.flatnonzero(arrays["ids"] == sample % header["in_flight"])[0])
@@ -104,8 +173,12 @@ def _picture(
     factor = round(width_wanted / picture.width) or width_wanted / picture.width
     size = [max(1, round(side * factor)) for side in picture.size]
     picture = picture.resize(size, Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.BOX)
-    lines = _caption(about, moment, places, sample)
-    height = picture.height + LINE * len(lines) + 6
+    return _captioned(picture, _caption(about, moment, places, sample) if caption else [])
+
+
+def _captioned(picture: Image.Image, lines: Sequence[str]) -> Image.Image:
+    """The picture with lines of text below it; both sides are even, as films want them."""
+    height = picture.height + (LINE * len(lines) + 6 if lines else 0)
     canvas = Image.new(
         picture.mode, (picture.width + picture.width % 2, height + height % 2), _grey(picture, BACKGROUND)
     )

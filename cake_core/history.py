@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from . import runs
+
 __all__ = ["History", "Recorder", "evenly"]
 
 MOMENTS = 24  # at most, the first and the last included
@@ -45,7 +47,8 @@ class History:
     def save(self, folder: Path) -> None:
         """Writes it beside the samples of a run."""
         tensors = {k: getattr(self, k).cpu().contiguous() for k in ("index", "steps", "x")}
-        save_file(tensors, self.path(folder))
+        with runs.whole(self.path(folder)) as part:
+            save_file(tensors, part)
 
     @classmethod
     def load(cls, folder: Path) -> History | None:

@@ -52,6 +52,7 @@ class Limits:
         max_upload_mb: megabytes of a file of data.
         max_teacher_mb: megabytes of a teacher's file; never more than 300.
         max_uploads_gb: gigabytes of all that was brought and is kept.
+        max_runs_gb: gigabytes of all finished runs; the oldest without a star make way for new ones.
         threads: on how many the CPU computes with images; 0 for all cores.
     """
 
@@ -64,6 +65,7 @@ class Limits:
     max_upload_mb: int = 20
     max_teacher_mb: int = 300
     max_uploads_gb: float = 10.0
+    max_runs_gb: float = 10.0
     threads: int = 0
 
     @classmethod
@@ -455,7 +457,7 @@ class JobRunner:
         if worker is None:
             worker = self._workers[job.worker] = WorkerProcess(self._receive, self._ended)
             worker.send(op="begin", threads=self.limits.threads)
-        worker.send(op="submit", job=job.name, kind=job.kind, spec=job.spec)
+        worker.send(op="submit", job=job.name, kind=job.kind, spec=job.spec, owner=job.owner)
         if job.rate is not None:
             worker.send(op="rate", job=job.name, rate=job.rate)
         if job.wishes:
@@ -551,6 +553,6 @@ class JobRunner:
 
 # What goes on beside the long runs: pictures, so that nobody waits for them, and files of others, which may bring a
 # process down. UMAP has a process for itself, for it takes seconds in one piece.
-ASIDE = ("embedding", "import")
+ASIDE = ("embedding", "import", "pictures", "export")
 BEGUN = 0.02  # a job with less progress than this has only shown its first picture, and can show it again
 MOST_EARLY_DEATHS = 3  # of processes that never said a word: something is wrong that a new one won't mend

@@ -240,8 +240,12 @@ class Distillation(Iterator[Update]):
             the same method and settings with another seed, in a few mini-batches that span the same step sizes).
         keep_history: whether to keep some samples at some moments of their way, and to store them with the run.
         parts: where to store finished mini-batches, to go on from when the run was stopped (see `Synthesis`).
+        edits: settings to change while it runs, by the number of snapshots that have been seen: what `edits` of an
+            earlier run noted makes it take the same way again.
 
     Attributes:
+        begun: the experiment as the synthesis began with it, before any edit.
+        edits: what was edited since, in order: the number of snapshots seen, and the settings.
         dataset, teacher, network, oracle, samples, history, student, outcome: each is there as soon as its stage is
             done; `network` (the teacher, frozen), `oracle` (the teacher as the method sees it) and `student` from the
             beginning of theirs.
@@ -258,7 +262,10 @@ class Distillation(Iterator[Update]):
         judge: SyntheticSet | None = None,
         keep_history: bool = False,
         parts: Path | None = None,
+        edits: Iterable[tuple[int, Mapping[str, Any]]] = (),
     ):
+        self.begun, self.edits, self._planned = experiment, [], list(edits)
+        self._seen = 0
         self.experiment, self.teacher, self.student, self.judge = experiment, teacher, student, judge
         self.device = devices.choose(experiment.device)
         self.dataset: Dataset | None = None
@@ -288,6 +295,8 @@ class Distillation(Iterator[Update]):
         new = self.experiment.settings.replace(**settings)
         if self.synthesis is not None:
             self.synthesis.config = new
+            if self.samples is None:
+                self.edits.append((self._seen, dict(settings)))
         self.experiment = self.experiment.replace(settings=new)
 
     @classmethod
@@ -313,13 +322,13 @@ class Distillation(Iterator[Update]):
         return found
 
     def save(self, folder: Path) -> None:
-        """Writes samples, their history where it was kept, student and teacher."""
-        self.samples.save(folder / "samples.safetensors")
+        """Writes samples, their history where it was kept, student and teacher, each whole or not at all."""
+        with runs.whole(folder / "samples.safetensors") as part:
+            self.samples.save(part)
         if self.history is not None:
             self.history.save(folder)
-        save_file(
-            {k: v.cpu().contiguous() for k, v in self.student.state_dict().items()}, folder / "student.safetensors"
-        )
+        with runs.whole(folder / "student.safetensors") as part:
+            save_file({k: v.cpu().contiguous() for k, v in self.student.state_dict().items()}, part)
         if isinstance(self.teacher, Teacher):
             self.teacher.save(folder, "teacher")
 
@@ -367,10 +376,13 @@ class Distillation(Iterator[Update]):
             keep_history=self._keep_history,
             parts=self._parts,
         )
-        self.synthesis = run
+        self.synthesis, self.begun = run, e
         for snapshot in self._timed("synthesis", run):
             share = snapshot.step / max(1, snapshot.total)
+            self._seen += 1
             yield share, Update("synthesis", 0, run.note or "Moving samples", snapshot=snapshot)
+            for _, settings in (p for p in self._planned if p[0] == self._seen):
+                self.edit(**settings)
         self.samples, self.history = run.result, run.history
 
     def _oracle(self) -> Oracle:

@@ -1,24 +1,86 @@
-"""The run store: one folder per run, written so that a crash leaves either the old file or the new one."""
+"""The run store: one folder per run, written so that a crash leaves either the old file or the new one.
+
+The folder of a distillation holds, in the order in which they are written:
+
+- config.json: what was asked for, when, by whom, with which code on which machine;
+- events.jsonl: what happened, one line each: begun, each stage, each edit while it ran, failed, finished;
+- frames.bin and metrics.json: what was to be seen, and the losses; renewed at the end of each stage;
+- samples, history, student and teacher as safetensors; run.json, the results, last: who has it has finished.
+
+marks.json (star, note) and tracker.json (what an experiment tracker was told) may be added later. Runs of older
+versions have run.json and the tensors alone.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import hashlib
+import importlib.metadata
 import json
 import os
+import platform
 import re
 import secrets
 import shutil
+import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
+from . import __version__
 from .errors import CakeError
+from .jobs import Limits
 
-__all__ = ["copy", "create", "find", "folder", "read", "write_csv", "write_json"]
+__all__ = [
+    "Entry",
+    "begun",
+    "code",
+    "copy",
+    "create",
+    "delete",
+    "differences",
+    "discard",
+    "empty_trash",
+    "entries",
+    "entry",
+    "environment",
+    "events",
+    "find",
+    "folder",
+    "key_of",
+    "limit",
+    "log",
+    "made",
+    "mark",
+    "metrics",
+    "owned_by",
+    "owner",
+    "read",
+    "read_json",
+    "undelete",
+    "whole",
+    "write_csv",
+    "write_json",
+]
+
+NAME = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{16}")
+MINUTES_IN_TRASH = 60.0  # for which a deletion can be undone
+MINUTES_MADE = 60.0  # for which files that were made of a run on demand are kept
+INDEX_VERSION = 1
+SECONDS_UNTIL_BROKEN_OFF = 86_400.0  # after which a run without results is taken to have been broken off
+FRESH = 2.0  # seconds after a change in which a folder may change again without its time telling
+NOTE_LENGTH = 2000  # characters
+
+_owner: ContextVar[str] = ContextVar("owner", default="")
 
 
 def folder() -> Path:
@@ -26,10 +88,20 @@ def folder() -> Path:
     return Path(os.environ.get("CAKE_RUNS_DIR") or platformdirs.user_data_path("cake-lab") / "runs")
 
 
-def create() -> str:
-    """A new run's id: sortable by time, and not to be guessed. Its folder exists."""
+def create(**about: Any) -> str:
+    """A new run's id: sortable by time, and not to be guessed. Its folder exists, and says whose it is.
+
+    Args:
+        about: what else its config.json says: "kind" and "experiment" of a run that is to be listed while it goes on.
+
+    Raises:
+        CakeError: the space for runs is full, and no run may make way.
+    """
+    _make_room()
     name = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(8)
     (folder() / name).mkdir(parents=True)
+    made = {"owner": owner(), "created": time.time(), "code": code(), "environment": environment()}
+    write_json(folder() / name / "config.json", {**about, **made})
     return name
 
 
@@ -40,7 +112,7 @@ def find(run: str) -> Path:
         CakeError: there is no such run.
     """
     path = folder() / run
-    if not re.fullmatch(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{16}", run) or not path.is_dir():
+    if not NAME.fullmatch(run) or not path.is_dir():
         raise CakeError("There is no such run. It may have been deleted, or it was made on another machine.")
     return path
 
@@ -55,6 +127,366 @@ def read(run: str) -> dict[str, Any]:
         return json.loads((find(run) / "run.json").read_text())
     except (OSError, ValueError):
         raise CakeError("This run did not finish, so there is nothing to read. Start it again.") from None
+
+
+def begun(run: str) -> dict[str, Any]:
+    """What a run wrote first: kind, experiment, code version, environment. Empty for runs of older versions.
+
+    Raises:
+        CakeError: there is no such run.
+    """
+    return read_json(find(run) / "config.json")
+
+
+def log(run: str, event: str, **values: Any) -> None:
+    """Adds a line to what happened in a run."""
+    with (folder() / run / "events.jsonl").open("a") as f:
+        f.write(json.dumps({"time": round(time.time(), 3), "event": event, **values}) + "\n")
+
+
+def events(run: str) -> list[dict[str, Any]]:
+    """What happened in a run, in order; a line that a crash cut off is left out.
+
+    Raises:
+        CakeError: there is no such run.
+    """
+    path, found = find(run) / "events.jsonl", []
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return found
+
+
+# -- whose it is ------------------------------------------------------------------------------------------------------
+
+
+def key_of(owner: str) -> str:
+    """What is stored of an owner, by which runs are found but nobody can pose as the owner.
+
+    Args:
+        owner: a browser's secret; what follows a dot tells its sessions apart and does not count. Empty: nobody.
+    """
+    secret = owner.partition(".")[0]
+    return hashlib.sha256(secret.encode()).hexdigest()[:32] if secret else ""
+
+
+def owner() -> str:
+    """The key of whoever runs are made for here and now; empty for nobody in particular."""
+    return _owner.get()
+
+
+@contextlib.contextmanager
+def owned_by(key: str) -> Iterator[None]:
+    """Inside the block, new runs belong to the owner with this key."""
+    token = _owner.set(key)
+    try:
+        yield
+    finally:
+        _owner.reset(token)
+
+
+# -- which code on which machine --------------------------------------------------------------------------------------
+
+PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
+
+
+@cache
+def code() -> dict[str, str]:
+    """The version of this program: its number, a hash of the engine's source, and git's commit where there is one."""
+    here, digest = Path(__file__).parent, hashlib.sha256()
+    for path in sorted(here.rglob("*.py")):
+        digest.update(path.relative_to(here).as_posix().encode() + b"\0" + path.read_bytes())
+    commit = ""
+    if (here.parent / ".git").exists():
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            command = ["git", "-C", str(here.parent), "rev-parse", "HEAD"]
+            commit = subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.strip()
+    return {"version": __version__, "source": digest.hexdigest()[:16], "commit": commit}
+
+
+@cache
+def environment() -> dict[str, str]:
+    """Python, the packages that results depend on, and the machine."""
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return {"python": platform.python_version(), **found, "machine": f"{platform.system()} {platform.machine()}"}
+
+
+# -- the list ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the list of runs.
+
+    Attributes:
+        run: its id.
+        kind: of the task that made it: "distill", "compare", ...
+        owner: key of its owner; empty for runs of the command line and of older versions.
+        created: seconds since 1970.
+        finished: whether it has its results.
+        star, note: what its owner noted.
+        bytes: what its folder holds.
+        data, method, teacher, student, seed, samples: of a distillation; empty or None otherwise.
+        accuracy, agreement: of its student; None where unknown.
+        control: the same number as `accuracy` (or else `agreement`) of the noise-only student.
+    """
+
+    run: str
+    kind: str = ""
+    owner: str = ""
+    created: float = 0.0
+    finished: bool = False
+    star: bool = False
+    note: str = ""
+    bytes: int = 0
+    data: str = ""
+    method: str = ""
+    teacher: str = ""
+    student: str = ""
+    seed: int | None = None
+    samples: int | None = None
+    accuracy: float | None = None
+    agreement: float | None = None
+    control: float | None = None
+
+
+def entry(run: str) -> Entry:
+    """What the list says about a run, read from its folder.
+
+    Raises:
+        CakeError: there is no such run.
+    """
+    path = find(run)
+    config, result, marks = (read_json(path / f"{name}.json") for name in ("config", "run", "marks"))
+    # Other kinds of runs may have other things under these names; what is no dictionary says nothing here.
+    said = (config.get("experiment"), result.get("experiment"), result.get("base"))
+    e = next((s for s in said if isinstance(s, dict)), {})
+    outcome, control, settings = (
+        values if isinstance(values, dict) else {}
+        for values in (result.get("outcome"), result.get("control"), e.get("settings"))
+    )
+    planned = settings["batches"] * settings["samples"] if {"batches", "samples"} <= set(settings) else None
+    which = "student_accuracy" if outcome.get("student_accuracy") is not None else "agreement"
+    return Entry(
+        run,
+        kind=config.get("kind") or result.get("kind", ""),
+        owner=config.get("owner", ""),
+        created=config.get("created") or time.mktime(time.strptime(run[:15], "%Y%m%d-%H%M%S")),
+        finished=bool(result),
+        star=bool(marks.get("star")),
+        note=marks.get("note", ""),
+        bytes=sum(f.stat().st_size for f in path.iterdir() if f.is_file()),
+        data=_name(e.get("data"), "name"),
+        method=e.get("method", "") if outcome or not result else "",
+        teacher=e.get("teacher", ""),
+        student=_name(e.get("student"), "model") if outcome or not result else "",
+        seed=e.get("seed"),
+        samples=outcome.get("samples", planned),
+        accuracy=outcome.get("student_accuracy"),
+        agreement=outcome.get("agreement"),
+        control=control.get(which),
+    )
+
+
+def _name(value: Any, key: str) -> str:
+    """The name in a part of an experiment, which some kinds of runs store by its name alone."""
+    return str(value.get(key, "")) if isinstance(value, Mapping) else str(value or "")
+
+
+_index = threading.Lock()
+
+
+def entries(key: str | None = None) -> list[Entry]:
+    """The runs of an owner, the latest first; None for everybody's.
+
+    An index keeps what was read before, so that only folders that have changed since are opened. It is a mere copy:
+    where it is missing, or another process has just written it, folders are read again.
+    """
+    where = folder()
+    if not where.is_dir():
+        return []
+    with _index:
+        stored = read_json(where / "index.json")
+        known = stored.get("runs", {}) if stored.get("version") == INDEX_VERSION else {}
+        now, found, keep = time.time(), {}, {}
+        with os.scandir(where) as places:
+            times = {p.name: p.stat().st_mtime_ns for p in places if NAME.fullmatch(p.name)}
+        for run, changed in times.items():
+            line = known.get(run)
+            if line is not None and line[0] == changed:
+                found[run] = Entry(**line[1])
+            else:
+                try:
+                    found[run] = entry(run)
+                except (CakeError, OSError):  # it has just been deleted
+                    continue
+            if changed / 1e9 < now - FRESH:
+                keep[run] = [changed, asdict(found[run])]
+        if {k: v[0] for k, v in keep.items()} != {k: v[0] for k, v in known.items()}:
+            with contextlib.suppress(OSError):
+                write_json(where / "index.json", {"version": INDEX_VERSION, "runs": keep}, indent=None)
+    listed = [e for e in found.values() if e.kind and (key is None or e.owner == key)]
+    return sorted(listed, key=lambda e: (e.created, e.run), reverse=True)
+
+
+def differences(experiments: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Any]]]:
+    """The settings in which experiments differ: the name with dots, and the value in each; None where there is none.
+
+    Args:
+        experiments: as stored in runs.
+    """
+    flat = [_flat(e) for e in experiments]
+    names = dict.fromkeys(name for values in flat for name in values)
+    rows = [(name, [values.get(name) for values in flat]) for name in names]
+    return [(name, values) for name, values in rows if any(v != values[0] for v in values)]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
+
+
+def metrics(run: str) -> dict[str, Any]:
+    """The losses of a run ("curves": by stage and name), and its results once it has finished; may be empty.
+
+    Raises:
+        CakeError: there is no such run.
+    """
+    return read_json(find(run) / "metrics.json")
+
+
+def mark(run: str, key: str | None, **marks: Any) -> None:
+    """Notes `star` (true or false) or `note` (text) of a run.
+
+    Raises:
+        CakeError: there is no such run, or it is somebody else's.
+    """
+    path = _theirs(run, key)
+    if len(marks.get("note", "")) > NOTE_LENGTH:
+        raise CakeError(f"A note has at most {NOTE_LENGTH:,} characters. Shorten it.")
+    write_json(path / "marks.json", {**read_json(path / "marks.json"), **marks})
+
+
+def delete(run: str, key: str | None) -> None:
+    """Puts a run away; for an hour `undelete` brings it back.
+
+    Raises:
+        CakeError: there is no such run, or it is somebody else's.
+    """
+    path, trash = _theirs(run, key), folder() / "trash"
+    trash.mkdir(exist_ok=True)
+    path.replace(trash / run)
+    os.utime(trash / run)
+    empty_trash()
+
+
+def undelete(run: str, key: str | None) -> None:
+    """Brings a deleted run back.
+
+    Raises:
+        CakeError: it is gone for good, or it is somebody else's.
+    """
+    path = folder() / "trash" / run
+    if not NAME.fullmatch(run) or not path.is_dir():
+        raise CakeError(f"This run is gone for good: a deletion can be undone for {MINUTES_IN_TRASH:.0f} minutes.")
+    if key is not None and read_json(path / "config.json").get("owner") != key:
+        raise CakeError("This run belongs to somebody else.")
+    path.replace(folder() / run)
+
+
+def empty_trash(minutes: float = MINUTES_IN_TRASH) -> None:
+    """Removes for good what was deleted so long ago."""
+    trash = folder() / "trash"
+    for path in trash.iterdir() if trash.is_dir() else ():
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime <= time.time() - 60 * minutes:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def discard(run: str) -> None:
+    """Removes a run that was given up before it had finished."""
+    path = folder() / run
+    if NAME.fullmatch(run) and not (path / "run.json").exists():
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def made(run: str) -> Path:
+    """A folder for what is made of a run on demand: it can be made again, and goes after an hour.
+
+    Raises:
+        CakeError: there is no such run.
+    """
+    find(run)
+    place = folder() / "made"
+    for path in place.iterdir() if place.is_dir() else ():
+        with contextlib.suppress(OSError):
+            if path.name != run and path.stat().st_mtime < time.time() - 60 * MINUTES_MADE:
+                shutil.rmtree(path, ignore_errors=True)
+    (place / run).mkdir(parents=True, exist_ok=True)
+    return place / run
+
+
+def limit() -> int:
+    """Bytes that runs may take together: CAKE_MAX_RUNS_GB."""
+    return int(Limits.from_environment().max_runs_gb * 1e9)
+
+
+def _make_room() -> None:
+    """Where the space for runs is full, the oldest ones of sessions go, but not those with a star."""
+    empty_trash()
+    found = entries()
+    excess = sum(e.bytes for e in found) - limit()
+    if excess < 0:
+        return
+    empty_trash(0)
+    for e in reversed(found):
+        done = e.finished or e.created < time.time() - SECONDS_UNTIL_BROKEN_OFF
+        if e.owner and done and not e.star:
+            shutil.rmtree(folder() / e.run, ignore_errors=True)
+            excess -= e.bytes
+        if excess < 0:
+            return
+    raise CakeError(
+        f"The space for runs is full ({limit() / 1e9:.3g} GB), and those that are left have a star or are not this "
+        "server's to remove. Delete some on the page Runs, or set CAKE_MAX_RUNS_GB higher."
+    )
+
+
+def _theirs(run: str, key: str | None) -> Path:
+    path = find(run)
+    if key is not None and read_json(path / "config.json").get("owner") != key:
+        raise CakeError("This run belongs to somebody else, so it can be looked at, but not changed.")
+    return path
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file's content; empty where there is none."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Gives a path to write to; when the block ends well, what was written takes the place of the file at once."""
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        yield part
+        with part.open("rb+") as f:
+            os.fsync(f.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def copy(source: Path, path: Path) -> None:
@@ -72,9 +504,9 @@ def copy(source: Path, path: Path) -> None:
             raise
 
 
-def write_json(path: Path, values: Any) -> None:
+def write_json(path: Path, values: Any, indent: int | None = 1) -> None:
     """Writes a JSON file whole or not at all."""
-    text = json.dumps(values, indent=1) + "\n"
+    text = json.dumps(values, indent=indent) + "\n"
     with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as f:
         part = Path(f.name)
         try:

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 import torch
 from safetensors.torch import save_file
 
-from . import audit, data, devices, evaluation, few_call_figures, figures, imports, inbox, models, runs
+from . import audit, data, devices, evaluation, few_call_figures, figures, imports, inbox, models, runs, trackers
 from . import teacher as teachers
 from .budget import Budget
 from .comparison import GLANCE, SOURCES, MethodComparison, StudentComparison, summarise
@@ -24,6 +24,7 @@ from .errors import CakeError
 from .few_call import FewCall, FewCallConfig, Round
 from .frames import DistillationView, encode
 from .grid import Grid
+from .keeping import Keeper
 from .lineup import LineUp, LineUpConfig, hidden, letter, verdicts
 from .methods import METHODS
 from .paper import beside
@@ -71,6 +72,9 @@ class Task(ABC, Iterator[Update]):
     def close(self) -> None:
         """Cancels; nothing is left behind."""
 
+    def fail(self, message: str) -> None:
+        """Told before `close` when an error has ended it, with the sentence about it."""
+
     def primed(self, update: Update) -> bool:
         """Whether there is something to see. Until then a job gets turns though nobody has pressed Play."""
         return True
@@ -112,10 +116,11 @@ class Distill(Task):
 
     kind = "distill"
 
-    def __init__(self, experiment: dict[str, Any], every: int = 1):
-        self.run = Distillation(Experiment.from_dict(experiment), every=every, keep_history=True)
+    def __init__(self, experiment: dict[str, Any], every: int = 1, **more: Any):
+        self.run = Distillation(Experiment.from_dict(experiment), every=every, keep_history=True, **more)
         self.control: Distillation | None = None
         self.view = DistillationView(self.run)
+        self.keeper = Keeper(self.run, every)
         if data.info(self.run.experiment.data.name).kind == "points":
             self.threads = 1
         self._updates = self._both()
@@ -127,6 +132,7 @@ class Distill(Task):
         """The experiment, then as many samples of pure noise for the same student."""
         share = 1.0 if self.run.experiment.method == "noise" else 1 - CONTROL
         for update in self.run:
+            self.keeper.see(update, self.view)
             yield replace(update, progress=share * update.progress)
         if share < 1:
             experiment = noise_only(self.run.experiment)
@@ -136,12 +142,24 @@ class Distill(Task):
             for update in self.control:
                 yield Update("control", share + CONTROL * update.progress, "Control: a student of noise alone")
 
+    def moments(self) -> Iterator[Update]:
+        """The same updates where nobody watches; some frames are kept all the same."""
+        for update in self:
+            if self.keeper.wants(update):
+                self.frame(update, 0, last=update.progress >= 1)
+            yield update
+
     def edit(self, **settings: Any) -> None:
         self.run.edit(**settings)
+        self.keeper.edited(settings)
 
     def close(self) -> None:
         self._updates.close()
         self.run.close()
+        self.keeper.close()
+
+    def fail(self, message: str) -> None:
+        self.keeper.failed(message)
 
     def primed(self, update: Update) -> bool:
         # A teacher for points is trained in a second; one for images is not trained before somebody asks for it.
@@ -154,20 +172,22 @@ class Distill(Task):
         return self.view.again()
 
     def scene(self) -> bytes | None:
-        return self.view.scene()
+        self.keeper.scene = self.view.scene()
+        return self.keeper.scene
 
     def frame(self, update: Update, version: int, last: bool) -> bytes | None:
-        return None if update.stage == "data" else self.view.frame(update, version, last)
+        frame = None if update.stage == "data" else self.view.frame(update, version, last)
+        self.keeper.keep(frame)
+        return frame
 
     def finish(self) -> dict[str, Any]:
-        run = runs.create()
-        self.run.save(runs.find(run))
         result = {
             "experiment": self.run.experiment.to_dict(),
             "outcome": self.run.outcome.to_dict(),
             "control": self.control.outcome.to_dict() if self.control else None,
         }
-        runs.write_json(runs.find(run) / "run.json", {"kind": self.kind, **result})
+        run = self.keeper.finish(result)
+        trackers.begin(run)
         return {"run": run, **result}
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from . import devices
+from . import devices, run_tasks, runs  # noqa: F401 (run_tasks makes its tasks known)
 from .errors import CakeError
 from .pipeline import Update
 from .tasks import TASKS, Task
@@ -50,6 +50,7 @@ class Running:
         unseen: the last step, where it has not been shown.
         partner: the job that it goes in lock-step with, by name; empty for none.
         taken: turns that it has had since there was something to see.
+        owner: key of the owner of what it stores (see `runs.key_of`).
     """
 
     name: str
@@ -69,6 +70,7 @@ class Running:
     unseen: Update | None = None
     partner: str = ""
     taken: int = 0
+    owner: str = ""
 
     @property
     def wants_turn(self) -> bool:
@@ -125,7 +127,7 @@ class Worker:
             self.threads = message["threads"] or self.threads
             return True
         if op == "submit":
-            self.submit(name, message["kind"], message["spec"])
+            self.submit(name, message["kind"], message["spec"], runs.key_of(message.get("owner", "")))
             return True
         job = self.jobs.get(name)
         if job is None:  # it ended while the command was on its way
@@ -162,11 +164,11 @@ class Worker:
                 self.event(job, "refused", message=str(error))
         return True
 
-    def submit(self, name: str, kind: str, spec: dict[str, Any]) -> None:
+    def submit(self, name: str, kind: str, spec: dict[str, Any], owner: str = "") -> None:
         """Takes on a job."""
         used = min((j.used for j in self.jobs.values() if j.wants_turn), default=0.0)
         try:
-            self.jobs[name] = Running(name, TASKS[kind](**spec), used=used)
+            self.jobs[name] = Running(name, TASKS[kind](**spec), used=used, owner=owner)
         except CakeError as error:
             self.send(b"E", name, _json(event="state", state="failed", message=str(error), bug=False))
 
@@ -175,7 +177,7 @@ class Worker:
     def turn(self, job: Running) -> None:
         """One step of one job, and what there is to see of it."""
         start = time.monotonic()
-        with self.ending_with_errors(job):
+        with self.ending_with_errors(job), runs.owned_by(job.owner):
             if torch.get_num_threads() != (threads := job.task.threads or self.threads):
                 torch.set_num_threads(threads)
             update = next(job.task, None)
@@ -239,6 +241,8 @@ class Worker:
     def end(self, job: Running, state: str, message: str = "", bug: bool = False) -> None:
         """Lets a job go and says how it ended."""
         self.jobs.pop(job.name, None)
+        if state == "failed":
+            job.task.fail(message)
         job.task.close()
         self.event(job, "state", state=state, message=message, bug=bug)
 

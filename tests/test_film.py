@@ -105,8 +105,9 @@ def test_large_images_are_made_smaller_and_long_runs_thinned():
         ({"kind": "avi"}, "A film is one of gif, mp4"),
         ({"look": "x-ray"}, "its look one of pixels, stretched"),
         ({"frames": []}, "There is nothing to make a film of yet"),
-        ({"scene": None}, "Only a run that shows images"),
-        ({"scene": encode({"kind": "points"})}, "Only a run that shows images"),
+        ({"scene": None}, "Only a run that shows samples"),
+        ({"scene": encode({"kind": "curves"})}, "Only a run that shows samples"),
+        ({"scene": encode({"kind": "points"}), "sample": 0}, "made of images alone"),
     ],
 )
 def test_what_cannot_be_made_says_so(change, sentence):

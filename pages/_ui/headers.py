@@ -14,6 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cake_core.errors import CakeError
 
+from .owner import RememberBrowser
+
 __all__ = ["Headers", "headers", "middleware"]
 
 # Streamlit and Plotly write styles and small scripts into the page, and Plotly's 3-D charts compile functions; nothing
@@ -87,4 +89,5 @@ class Headers:
 
 def middleware() -> list[Middleware]:
     """For `st.App`; the environment variable CAKE_FRAME_ANCESTORS says who may frame the app (this host alone)."""
-    return [Middleware(Headers, values=headers(os.environ.get("CAKE_FRAME_ANCESTORS", "'self'")))]
+    values = headers(os.environ.get("CAKE_FRAME_ANCESTORS", "'self'"))
+    return [Middleware(Headers, values=values), Middleware(RememberBrowser)]

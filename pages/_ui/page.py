@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from cake_core.jobs import ACTIVE, Job
 from cake_core.pipeline import Experiment
 
 from .cached import runner
+from .owner import new_owner
 
 __all__ = [
     "PAGES",
@@ -45,6 +45,7 @@ PAGES = {
     "compare": ("Compare", ":material/bar_chart:"),
     "few_call": ("Few calls", ":material/key:"),
     "detect": ("Detect", ":material/fingerprint:"),
+    "runs": ("Runs", ":material/folder_open:"),
     "methods": ("Methods", ":material/menu_book:"),
 }
 
@@ -62,7 +63,8 @@ def link(name: str) -> None:
 
 def open_page(title: str, subtitle: str) -> None:
     """The first line of every page: its title, one sentence, and the session's defaults."""
-    st.session_state.setdefault("owner", secrets.token_urlsafe(12))
+    if "owner" not in st.session_state:
+        st.session_state.owner = new_owner()
     st.title(title, anchor=False)
     st.markdown(subtitle)
 

@@ -29,6 +29,7 @@ __all__ = [
     "show_figure_three",
     "show_grid",
     "show_outcome",
+    "show_result",
     "show_sizes",
     "show_students",
     "show_tables",
@@ -45,9 +46,13 @@ STILL = {"displayModeBar": False}
 
 def show_outcome(job: Job, *, key: str) -> None:
     """How well the student of a finished distillation copies its teacher, beside the noise-only control."""
-    if job.state != "done" or not job.result:
-        return
-    outcome, control = job.result["outcome"], job.result["control"]
+    if job.state == "done" and job.result:
+        show_result(job.result, key=key)
+
+
+def show_result(result: Mapping[str, Any], *, key: str) -> None:
+    """The same for results that a run has stored."""
+    outcome, control = result["outcome"], result["control"]
     plane, real = outcome["plane_agreement"] is not None, outcome["judged_on"] == "test"
     st.subheader("How well does it copy?", anchor=False)
     with st.grid(5 if plane else 3, min_column_width=180):

@@ -19,13 +19,14 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from cake_core import film
+from cake_core import film, runs
 from cake_core.errors import CakeError
 from cake_core.jobs import ACTIVE, Job, Message
 
 from .cached import runner
 from .embedding_view import embedding_view
 from .live_view import SCRIPT, VERSION
+from .lockstep import lockstep
 
 __all__ = ["are_mounted", "routes"]
 
@@ -49,10 +50,12 @@ def routes() -> list[BaseRoute]:
         WebSocketRoute("/live/{job}", live),
         Route(f"/live/{VERSION}/live_view.js", lambda request: FileResponse(SCRIPT, headers=FOREVER)),
         Route(f"/{embedding_view.address}", lambda request: FileResponse(embedding_view.script, headers=FOREVER)),
+        Route(f"/{lockstep.address}", lambda request: FileResponse(lockstep.script, headers=FOREVER)),
         Route(f"/live/{plotly.__version__}/plotly.min.js", lambda request: FileResponse(PLOTLY, headers=FOREVER)),
         Route("/live/recordings/{name}", recording),
         Route("/live/{job}/frames.{kind}", frames),
         Route("/live/scenes/{job}", scene),
+        Route("/live/runs/{run}/strip.webp", strip),
     ]
 
 
@@ -101,6 +104,17 @@ def scene(request: Request) -> Response:
     if "gzip" in request.headers.get("accept-encoding", ""):
         content, headers["Content-Encoding"] = gzip.compress(content, 1), "gzip"
     return Response(content, headers=headers, media_type="application/octet-stream")
+
+
+def strip(request: Request) -> Response:
+    """The pictures of a stored run, made by a job before. Who knows the run's unguessable id may see them."""
+    try:
+        path = runs.made(request.path_params["run"]) / "strip.webp"
+    except CakeError as error:
+        return PlainTextResponse(str(error), 404)
+    if not path.is_file():
+        return PlainTextResponse("no such pictures", 404)
+    return FileResponse(path, headers={"Cache-Control": "private, max-age=3600"}, media_type="image/webp")
 
 
 async def live(socket: WebSocket) -> None:

@@ -118,7 +118,7 @@ def test_a_client_that_does_not_confirm_gets_no_flood(server, browser):
     ("path", "code", "sentence"),
     [
         ("no-such-job/frames.gif", 404, "no longer kept"),
-        ("{job}/frames.gif", 400, "Only a run that shows images"),
+        ("{job}/frames.gif?sample=3", 400, "made of images alone"),
         ("{job}/frames.exe", 400, "one of gif, mp4"),
         ("{job}/frames.gif?look=..%2f", 400, "one of pixels, stretched"),
         ("{job}/frames.gif?sample=all", 400, "a whole number"),
