@@ -240,6 +240,7 @@ class Distillation(Iterator[Update]):
             the same method and settings with another seed, in a few mini-batches that span the same step sizes).
         keep_history: whether to keep some samples at some moments of their way, and to store them with the run.
         parts: where to store finished mini-batches, to go on from when the run was stopped (see `Synthesis`).
+        updates: an update also after every so many of the student's, whatever the clock says (0: by the clock alone).
 
     Attributes:
         dataset, teacher, network, oracle, samples, history, student, outcome: each is there as soon as its stage is
@@ -258,6 +259,7 @@ class Distillation(Iterator[Update]):
         judge: SyntheticSet | None = None,
         keep_history: bool = False,
         parts: Path | None = None,
+        updates: int = 0,
     ):
         self.experiment, self.teacher, self.student, self.judge = experiment, teacher, student, judge
         self.device = devices.choose(experiment.device)
@@ -269,6 +271,7 @@ class Distillation(Iterator[Update]):
         self.history: History | None = None
         self.outcome: Outcome | None = None
         self._every, self._in_flight, self._keep_history, self._parts = every, in_flight, keep_history, parts
+        self._updates = updates
         self._seconds = dict.fromkeys(("teacher", "synthesis", "training", "evaluation"), 0.0)
         self._stages = self._loop()
 
@@ -393,7 +396,7 @@ class Distillation(Iterator[Update]):
 
     def _student(self) -> Iterator[tuple[float, Update]]:
         e = self.experiment
-        training = StudentTraining(self.samples, e.student, seed=e.seed, network=self.student)
+        training = StudentTraining(self.samples, e.student, seed=e.seed, network=self.student, every=self._updates)
         self.student = training.network
         for step in self._timed("training", training):
             yield step.update / step.total, Update("student", 0, "Training the student", training=step)

@@ -22,7 +22,7 @@ import torch
 from . import devices
 from .errors import CakeError
 from .pipeline import Update
-from .tasks import TASKS, Task
+from .tasks import Task, find
 
 __all__ = ["serve"]
 
@@ -166,7 +166,7 @@ class Worker:
         """Takes on a job."""
         used = min((j.used for j in self.jobs.values() if j.wants_turn), default=0.0)
         try:
-            self.jobs[name] = Running(name, TASKS[kind](**spec), used=used)
+            self.jobs[name] = Running(name, find(kind)(**spec), used=used)
         except CakeError as error:
             self.send(b"E", name, _json(event="state", state="failed", message=str(error), bug=False))
 
