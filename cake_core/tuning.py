@@ -128,7 +128,7 @@ def rows(study: optuna.Study, name: str) -> list[Row]:
                 "numbers": t.user_attrs.get("numbers", {}),
                 "curve": [[k, v] for k, v in sorted(t.intermediate_values.items())],
                 "ordinal": t.user_attrs.get("ordinal"),
-                "seconds": round(t.duration.total_seconds(), 2) if t.duration else None,
+                "seconds": t.user_attrs.get("seconds"),
                 "error": t.user_attrs.get("error", ""),
             }
         )
@@ -262,6 +262,7 @@ class Tuning(Iterator[Update]):
                 helper.close()
             self._alive.close()
             self._lock_of(self._worker).unlink(missing_ok=True)
+        self.write()
         yield Update("evaluation", 1.0, "Done")
 
     def _trials(self, share: float) -> Iterator[Update]:
@@ -413,7 +414,7 @@ class Helper:
         """Says that the study is not paused; now and then is enough."""
         if time.monotonic() - self._said > 1:
             self._said = time.monotonic()
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):  # it has gone, or was closed
                 self.process.stdin.write(b".")
                 self.process.stdin.flush()
 

@@ -211,9 +211,9 @@ def contour(study: optuna.Study, config: TuneConfig, k: int, names: list[str]) -
 
 def styled(figure: go.Figure, height: int, **layout: Any) -> go.Figure:
     """The figure without a template and a title of its own: the page says what it shows."""
-    figure.update_layout(
-        template=None, title=None, height=height, width=None, margin={"l": 60, "r": 20, "t": 30, "b": 50}
-    )
+    margin = {"l": 60, "r": 20, "t": 30, "b": 50}
+    figure.update_layout(template=None, title=None, height=height, width=None, margin=margin)
+    figure.layout.paper_bgcolor = figure.layout.plot_bgcolor = None  # the page's own
     figure.update_layout(**layout)
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None})
     return figure

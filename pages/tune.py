@@ -8,13 +8,13 @@ from cake_core.methods import METHODS
 from cake_core.pipeline import Experiment
 from cake_core.studies import FREE, HUMAN, OBJECTIVES, TuneConfig
 from pages._ui import controls, own_data, tuning_panels
-from pages._ui.lab import begin, begun
+from pages._ui.lab import begin
 from pages._ui.page import open_page
 
 open_page(
     "Tune",
-    "Which settings copy best? Many small runs, each chosen by what the ones before have shown. Trials are never judged "
-    "on the test examples; what they find is run again on these, beside the defaults and noise.",
+    "Which settings copy best? Many small runs, each chosen by what the ones before have shown. Trials are never "
+    "judged on the test examples; what they find is run again on these, beside the defaults and noise.",
 )
 SPOT = "0.1"  # prior spread on points; from 1 on there is nothing to gain
 HINT = "Choose what to tune and what for, then press **Tune**. On two moons a trial takes about a second."
@@ -106,6 +106,6 @@ with right:
     if study is None:
         st.info(HINT, icon=":material/arrow_back:")
     else:
-        job = begun("tune", "") if "tune:job" in st.session_state else None
+        job = tuning_panels.watched()
         tuning_panels.go_on(study, job)
         tuning_panels.show(study, job)

@@ -16,11 +16,12 @@ from cake_core.methods import METHODS
 from cake_core.studies import HUMAN, OBJECTIVES, TuneConfig
 
 from . import controls, live
-from .lab import begin
+from .cached import runner
+from .lab import begin, begun
 from .page import page_path, show_experiment
 from .panels import STILL
 
-__all__ = ["choose_range", "go_on", "show", "show_study", "shown_study"]
+__all__ = ["choose_range", "go_on", "show", "show_study", "shown_study", "watched"]
 
 SETUPS = {
     "tuned": "Tuned",
@@ -46,7 +47,7 @@ FIGURES = {
     ),
     "parallel": (
         "Parallel coordinates",
-        "Each line is a trial, through the values of its settings; blue ones are high on the left axis, orange ones low.",
+        "Each line is a trial, through the values of its settings; blue ones are high on the left axis, orange low.",
     ),
     "slices": ("One by one", "The objective against each setting by itself; blue are late trials, orange early ones."),
     "contour": ("Contour", "The objective over pairs of settings, filled in between the trials (the dots)."),
@@ -89,6 +90,12 @@ def shown_study() -> str | None:
     if asked != study:
         st.query_params["study"] = study
     return study
+
+
+def watched() -> Job | None:
+    """The job that this session began last here, as it goes on; None where there is none any more."""
+    known = runner().find(st.session_state.get("tune:job", "")) is not None
+    return begun("tune", "") if known else None
 
 
 def go_on(study: str, job: Job | None) -> None:
