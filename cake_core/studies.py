@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ __all__ = [
     "begin",
     "compared",
     "config_of",
+    "drop",
     "like",
     "next_pair",
     "prefer",
@@ -322,6 +324,11 @@ def begin(config: TuneConfig) -> str:
     (folder / "trials").mkdir()
     runs.write_json(folder / "study.json", {"digest": config.digest(), "config": config.to_dict()})
     return study
+
+
+def drop(study: str) -> None:
+    """Deletes a study that nothing has worked on yet."""
+    shutil.rmtree(runs.find(study))
 
 
 def config_of(study: str) -> TuneConfig:

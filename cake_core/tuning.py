@@ -43,6 +43,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 STARTUP = 8  # trials at random before the sampler and the pruner have something to go by
+PREFERRED = 5  # the same where people judge, who see only few
 PATIENCE = 15.0  # seconds without a word after which a helper takes it that the study is paused
 FRESH = 700_001  # seeds of the final runs begin so far from those of the trials
 LOCK_WAIT = 120.0  # seconds
@@ -380,7 +381,8 @@ class Tuning(Iterator[Update]):
             return optuna.samplers.RandomSampler(seed=seed)
         if self.config.sampler == "nsga2":
             return optuna.samplers.NSGAIISampler(seed=seed, population_size=12)
-        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
+        few = PREFERRED if HUMAN in self.config.objectives else STARTUP
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=few)
 
     def _pruner(self) -> optuna.pruners.BasePruner:
         if self.config.pruner == "median":

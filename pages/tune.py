@@ -8,7 +8,6 @@ from cake_core.methods import METHODS
 from cake_core.pipeline import Experiment
 from cake_core.studies import FREE, HUMAN, OBJECTIVES, TuneConfig
 from pages._ui import controls, own_data, tuning_panels
-from pages._ui.lab import begin
 from pages._ui.page import open_page
 
 open_page(
@@ -96,9 +95,7 @@ with left:
     if st.button("Tune", type="primary", icon=":material/tune:", width="stretch"):
         try:
             values = {"experiment": experiment, "space": space, "objectives": wanted, **search}
-            study = studies.begin(TuneConfig.from_dict(values))
-            begin("tune", "tune", {"study": study, "trials": trials, "workers": workers, "finals": finals})
-            tuning_panels.show_study(study)
+            tuning_panels.begin_study(TuneConfig.from_dict(values), trials=trials, workers=workers, finals=finals)
         except CakeError as error:
             st.error(str(error), icon=":material/error:")
 with right:

@@ -21,7 +21,7 @@ from .lab import begin, begun
 from .page import page_path, show_experiment
 from .panels import STILL
 
-__all__ = ["choose_range", "go_on", "show", "show_study", "shown_study", "watched"]
+__all__ = ["begin_study", "choose_range", "go_on", "show", "shown_study", "watched"]
 
 SETUPS = {
     "tuned": "Tuned",
@@ -66,11 +66,26 @@ def choose_range(p: Param, value: Any, key: str) -> tuple[Any, ...]:
         stops = sorted({v for v in (*controls.ladder(p, value), *usual) if v > 0})
         return st.select_slider(label, stops, usual, format_func=as_text, key=key, help=p.help)
     number = int if p.kind == "int" else float
-    return st.slider(label, number(p.low), number(p.high), usual, step=number(p.step or 1), key=key, help=p.help)
+    step = p.step or (1 if number is int else (p.high - p.low) / 100)
+    return st.slider(label, number(p.low), number(p.high), usual, step=number(step), key=key, help=p.help)
 
 
-def show_study(study: str) -> None:
-    """From now on the page shows this study, and its address names it."""
+def begin_study(config: TuneConfig, **spec: int) -> None:
+    """Begins a study. From now on the page shows it, and its address names it.
+
+    Args:
+        config: what it is.
+        spec: trials, workers and finals, as the job takes them.
+
+    Raises:
+        CakeError: this session holds too many jobs.
+    """
+    study = studies.begin(config)
+    try:
+        begin("tune", "tune", {"study": study, **spec})
+    except CakeError:
+        studies.drop(study)
+        raise
     st.session_state["tune:study"] = study
 
 

@@ -20,7 +20,7 @@ def test_a_study_is_watched_and_a_trial_replayed(server, live: Live):  # noqa: F
         slider.press("Home")  # with the least of each a trial takes no time
         live.until(lambda slider=slider: slider.get_attribute("aria-valuenow") == slider.get_attribute("aria-valuemin"))
         page.wait_for_timeout(300)
-    trials = page.get_by_role("slider", name="Trials", exact=True)
+    trials = page.get_by_role("slider", name="Trials").first
     for _ in range(25):
         trials.press("ArrowLeft")
     live.until(lambda: trials.get_attribute("aria-valuenow") == "5")
