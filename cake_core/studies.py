@@ -73,8 +73,9 @@ OBJECTIVES = {
         "Agreement, without data",
         "maximize",
         "",
-        "Share of inputs made without data on which student and teacher name the same class: a third is noise, a third "
-        "samples of the default settings with another seed, a third lies between two such samples.",
+        "Share of inputs made without data on which student and teacher name the same class. Of images a third is "
+        "noise, a third samples of the default settings with another seed, a third lies between two such samples; "
+        "points are spread evenly over the plane.",
     ),
     "agreement": Objective(
         "Agreement on real inputs",

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from . import data, evaluation
 from .data import Dataset
@@ -35,8 +36,10 @@ RUNGS = (0.25, 0.5)  # shares of the mini-batches after which a short student sa
 SHORT = 0.1  # of the updates that the real student makes
 FRAMES = 40  # of a trial's replay, about
 FREE_SAMPLES = 300  # of each of the three kinds of inputs made without data
+PLANE = 3.0  # points among them lie so many standard deviations of the teacher's inputs to each side, at most
 FREE_BATCHES = 4  # in which the samples among them are made, at least
 FREE_SEED = 1_500_007  # far from the seeds that people choose
+GAP = 128  # grey of the lines between them
 TILES = (4, 10)  # rows and columns of a trial's picture of images
 POINTS = 400  # points of a trial's picture
 
@@ -93,7 +96,7 @@ class Judge(Iterator[Update]):
         run = Distillation(base.replace(seed=(base.seed + FREE_SEED) % 2**31, settings=self._few()), every=EVERY)
         wanted = FREE in self.config.objectives or not info.has_examples
         for update in run:
-            if run.oracle is not None and not wanted:
+            if run.oracle is not None and (info.kind == "points" or not wanted):
                 break  # by now it is known that the method can work with this teacher
             if run.samples is not None:
                 break
@@ -112,15 +115,22 @@ class Judge(Iterator[Update]):
         return s.replace(batches=min(s.batches, max(FREE_BATCHES, -(-FREE_SAMPLES // s.samples))))
 
     def _inputs(self, run: Distillation) -> SyntheticSet:
-        """Noise, samples of the default settings, and points between two of them; with the teacher's answers."""
+        """Inputs with the teacher's answers. Of images: noise, samples of the default settings, and what lies between
+        two of these. Of points: all over the plane, which is small enough to be looked at everywhere."""
         info, draws = run.dataset.info, generator(self.config.seed, 1)
+        if info.kind == "points":
+            return self._answered(
+                run, (PLANE * (2 * torch.rand(3 * FREE_SAMPLES, 2, generator=draws) - 1)).to(run.device)
+            )
         order = torch.randperm(len(run.samples), generator=draws)[:FREE_SAMPLES].to(run.device)
         made = run.samples.x[order]
         problem = Problem(run.oracle, info.shape, len(info.classes), 1, run.device)
         noise = mixed_noise(problem, Streams(self.config.seed, [0], run.device), FREE_SAMPLES, 1.0)[0]
         share = torch.rand(len(made), generator=draws).to(run.device).view(-1, *(1,) * (made.dim() - 1))
         other = made[torch.randperm(len(made), generator=draws).to(run.device)]
-        x = torch.cat([noise, made, share * made + (1 - share) * other])
+        return self._answered(run, torch.cat([noise, made, share * made + (1 - share) * other]))
+
+    def _answered(self, run: Distillation, x: Tensor) -> SyntheticSet:
         y = evaluation.predict(run.network, x).softmax(dim=1)
         answer = y.argmax(dim=1)
         return SyntheticSet(x, y, answer, torch.zeros_like(answer))
@@ -386,6 +396,7 @@ def picture(dataset: Dataset, x: Tensor, answers: Tensor) -> Image.Image:
             blank = torch.full_like(x[0], float(x.min()))
             tiles.append(x[mine[row]] if row < len(mine) else blank)
     pixels = dataset.pixels(torch.stack(tiles)).cpu()  # (rows * columns, C, H, W)
+    pixels = F.pad(pixels, (1, 1, 1, 1), value=GAP)
     n, channels, height, width = pixels.shape
     grid = pixels.view(rows, n // rows, channels, height, width).permute(0, 3, 1, 4, 2)
     array = grid.reshape(rows * height, n // rows * width, channels).numpy()

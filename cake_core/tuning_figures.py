@@ -22,7 +22,7 @@ from .tuning import opened, rated
 
 __all__ = ["drawn", "live", "write"]
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#8A8A8A"
+BLUE, SKY, ORANGE, GREY = "#0072B2", "#56B4E9", "#D55E00", "#8A8A8A"
 # Low, middle, high: seen on light and on dark pages, and told apart with every kind of colour vision.
 SCALE = [[0.0, ORANGE], [0.5, "#A8A8A8"], [1.0, BLUE]]
 MOST = 4  # settings in the figures of several; the most important ones
@@ -92,6 +92,8 @@ def history(study: optuna.Study, config: TuneConfig, k: int = 0) -> go.Figure:
         order = {t.number: t.user_attrs.get("number", t.number) for t in study.get_trials(deepcopy=False)}
         for trace in figure.data:
             trace.x = [order.get(n, n) + 1 for n in trace.x]
+    if len(study.get_trials(deepcopy=False)) <= 12:
+        figure.update_xaxes(dtick=1)
     return styled(figure, 320, xaxis_title="Trial", yaxis_title=_title(config, k), yaxis=_axis(config, k))
 
 
@@ -101,7 +103,7 @@ def curves(study: optuna.Study, config: TuneConfig) -> go.Figure:
     states = {t.number: t.state for t in study.get_trials(deepcopy=False)}
     for trace in figure.data:
         pruned = states.get(int("".join(c for c in trace.name if c.isdigit()) or -1)) == TrialState.PRUNED
-        trace.update(line={"color": ORANGE if pruned else BLUE, "width": 1.5}, marker={"size": 4}, opacity=0.55)
+        trace.update(line={"color": ORANGE if pruned else SKY, "width": 1.5}, marker={"size": 4}, opacity=0.8)
     samples = config.objectives[0] in ("coverage", "near_boundary")
     what = "samples" if samples else "student"
     words = [f"{a} of samples" for a in "¼½"] + [f"{a} of {what}" for a in "¼½¾"]

@@ -206,7 +206,6 @@ def test_the_judge_meets_a_naive_count():
     judge = Judge(config(objectives=(FREE, "accuracy"), validation=100))
     for _ in judge:
         pass
-    info = data.info("moons")
     student = trials.StudentTraining(judge.free, config().experiment.student.replace(updates=5), seed=1).network
     x, y = judge.dataset.test_x, judge.dataset.test_y
     assert len(x) == 100
@@ -214,15 +213,33 @@ def test_the_judge_meets_a_naive_count():
     teacher = [int(judge.teacher.network(judge.dataset.inputs(v[None])).argmax()) for v in x]
     assert judge.of_student(student, "accuracy") == sum(a == int(b) for a, b in zip(answers, y, strict=True)) / 100
     assert judge.of_student(student, "agreement") == sum(a == b for a, b in zip(answers, teacher, strict=True)) / 100
-    # The examples are of the training part; the free inputs are a third noise, a third samples, a third between.
     rows = {tuple(v) for v in judge.whole.train_x.tolist()}
     assert all(tuple(v) in rows for v in x.tolist())
-    n = len(judge.free) // 3 if len(judge.free) % 3 == 0 else None
-    assert len(judge.free) == trials.FREE_SAMPLES + 2 * 120 or n
+    # Free points are spread over the whole plane: as many in each quarter, and beyond most of the data.
+    assert len(judge.free) == 900
+    quarter = ((judge.free.x > 0).long() * torch.tensor([1, 2])).sum(dim=1).bincount()
+    assert quarter.min() > 180
+    assert 2.9 < judge.free.x.abs().max() <= 3
     named = predict(judge.teacher.network, judge.free.x).argmax(dim=1)
     assert judge.of_student(judge.teacher.network, FREE) == 1.0
     assert torch.equal(named, judge.free.labels)
-    assert info.shape == tuple(judge.free.x.shape[1:])
+
+
+def test_free_images_are_noise_samples_and_what_lies_between():
+    settings = {"data": "digits", "batches": "2", "samples": "20", "steps": "2"}
+    judge = Judge(config(experiment=Experiment.from_query(settings), objectives=(FREE,)))
+    for _ in judge:
+        pass
+    x, made = judge.free.x, judge.free.x[300:340]
+    assert len(x) == 300 + 40 + 40
+    between = x[340:]
+    for k in range(40):  # each is s a + (1 - s) b for its own sample a and some sample b
+        rest = between[k] - made
+        line = made[k] - made
+        share = (rest * line).flatten(1).sum(1) / line.flatten(1).square().sum(1).clamp_min(1e-12)
+        left = (rest - share.view(-1, 1, 1, 1) * line).flatten(1).norm(dim=1)
+        assert left.min() < 1e-4
+    assert torch.equal(judge.free.labels, predict(judge.teacher.network, x).argmax(dim=1))
 
 
 def test_a_method_with_data_does_not_learn_from_what_judges():
@@ -248,6 +265,22 @@ def test_trials_leave_replay_and_picture(finished):
     seen = studies.picture(finished, number)
     assert len(seen["points"]) == len(seen["classes"]) == 120
     assert seen["boundary"]
+
+
+def test_the_picture_has_a_column_for_each_class():
+    judge = Judge(config(experiment=Experiment.from_query({"data": "digits"}), objectives=("agreement",)))
+    for _ in judge:
+        pass
+    x, answers = judge.dataset.inputs(judge.dataset.test_x[:60]), judge.dataset.test_y[:60]
+    image = trials.picture(judge.dataset, x, answers)
+    side = image.width // 10
+    assert image.size == (10 * side, 4 * side)
+    block = side // 10  # tiles of 8x8 with a line around, each pixel a block
+    seen = torch.tensor(list(image.getdata())).view(image.height, image.width)[block // 2 :: block, block // 2 :: block]
+    for k in (0, 3, 9):
+        first = judge.dataset.pixels(x[answers == k][:1])[0, 0]
+        assert torch.equal(seen[1:9, 10 * k + 1 : 10 * k + 9], first.long())
+    assert (seen[0] == trials.GAP).all()
 
 
 def test_hopeless_trials_are_given_up_and_noted(finished):

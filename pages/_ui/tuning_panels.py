@@ -30,12 +30,12 @@ SETUPS = {
     "gain": "Gain over the start",
 }
 FIGURES = {
-    "history": ("History", "Each point is a trial, in the order they were made; the line is the best so far."),
     "front": (
         "Front",
         "Each point is a trial. The orange ones are not beaten by any other in all objectives at once: the Pareto "
         "front.",
     ),
+    "history": ("History", "Each point is a trial, in the order they were made; the line is the best so far."),
     "curves": (
         "Live curves",
         "The objective while a trial runs. Those that were behind the others early were given up (orange).",
@@ -129,13 +129,10 @@ def go_on(study: str, job: Job | None) -> None:
     lost = sum(r["state"] in ("running", "interrupted") for r in rows)
     human = HUMAN in config.objectives
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        more = st.number_input(
-            "More trials", 1, 1000, left if left > 0 else 4 if human else 10, key="tune:more", width=140
-        )
+        few = left if left > 0 else 4 if human else 10
+        more = st.number_input("More trials", 1, 1000, few, key=f"tune:more:{few}", width=140)
         label = "Make more of what I prefer" if human and ended else "Go on"
-        if st.button(
-            label, icon=":material/resume:", key="tune:go_on", type="primary" if human and ended else "secondary"
-        ):
+        if st.button(label, icon=":material/resume:", key="tune:go_on"):
             _begin("tune", {"study": study, "trials": len(ended) + more, "workers": st.session_state["tune:workers"]})
     st.caption(
         f"{len(ended)} trials are stored"
