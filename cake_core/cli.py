@@ -443,13 +443,14 @@ def _study(arguments: argparse.Namespace) -> Any:
             studies.parse_range(name, p, text) if equals else studies.reach(p, studies.begun(experiment, name))
         )
     values = {k: getattr(arguments, k) for k in mine if getattr(arguments, k, None) is not None}
+    objectives = arguments.objectives or (studies.FREE,)
     return studies.TuneConfig.from_dict(
         {
             **own,
             **values,
             "experiment": experiment,
-            "space": space or studies.usual(experiment),
-            "objectives": arguments.objectives or (studies.FREE,),
+            "space": space or studies.usual(experiment, objectives),
+            "objectives": objectives,
         }
     )
 

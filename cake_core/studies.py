@@ -187,6 +187,8 @@ class TuneConfig(Config):
                 raise CakeError(f"'{name}' can't be tuned here. What can: {', '.join(known)}.")
             check_range(name, known[name], given)
         check_objectives(self.objectives, self.experiment)
+        if "calls" in self.objectives and all(k in CHOSEN or k.startswith("student.") for k in self.space):
+            raise CakeError("Nothing that is tuned changes the calls of the teacher. Tune steps or samples, too.")
         return self
 
     def digest(self) -> str:
@@ -241,10 +243,18 @@ def reach(p: Param, value: Any) -> Range:
     return (max(1, round(low)), round(high)) if number is int else (float(f"{low:.3g}"), float(f"{high:.3g}"))
 
 
-def usual(experiment: Experiment) -> dict[str, Range]:
-    """The settings that are tuned when nothing is said, with their ranges: weights, step size, decay and noise."""
+def usual(experiment: Experiment, objectives: Sequence[str] = ()) -> dict[str, Range]:
+    """The settings that are tuned when nothing is said, with their ranges: weights, step size, decay and noise; where
+    calls count, also what they come from.
+
+    Args:
+        experiment: whose method, student and data.
+        objectives: what they are tuned for.
+    """
     known = tunable(experiment)
-    names = [k for k in CHOSEN if k in known and begun(experiment, k) is not None] or ["samples", "sigma"]
+    names = [k for k in CHOSEN if k in known] or ["samples", "sigma"]
+    if "calls" in objectives:
+        names = list(dict.fromkeys([*names, "samples", *(["steps"] if "steps" in known else [])]))
     return {k: reach(known[k], begun(experiment, k)) for k in names}
 
 

@@ -61,6 +61,7 @@ def test_ranges_follow_the_declaration():
         ({"objectives": ()}, "at least one objective"),
         ({"objectives": ("fame",)}, "There is no objective 'fame'"),
         ({"objectives": ("calls",)}, "fewest calls are none at all"),
+        ({"objectives": (FREE, "calls")}, "Tune steps or samples, too"),
         ({"objectives": ("preference", FREE)}, "stands alone"),
         ({"experiment": Experiment.from_query({"data": "digits"}), "objectives": ("coverage",)}, "on images"),
         ({"sampler": "luck"}, "tpe, random, nsga2"),
@@ -69,6 +70,13 @@ def test_ranges_follow_the_declaration():
 def test_what_makes_no_sense_is_refused(values, sentence):
     with pytest.raises(CakeError, match=sentence):
         config(**values)
+
+
+def test_where_calls_count_what_costs_them_is_tuned():
+    objectives = (FREE, "calls")
+    space = studies.usual(MOONS, objectives)
+    assert {"samples", "steps"} < set(space)
+    config(space=space, objectives=objectives)
 
 
 def test_a_trial_is_the_experiment_with_some_settings_changed():
