@@ -439,6 +439,73 @@ def detect(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def tune(arguments: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    from . import runs, studies, tuning, tuning_figures
+    from .data import info
+    from .pipeline import Experiment
+
+    if arguments.study:
+        study, config = arguments.study, studies.config_of(arguments.study)
+    else:
+        config = _study(arguments)
+        # The same command goes on with the study that it began.
+        study = (None if arguments.fresh else studies.like(config)) or studies.begin(config)
+    experiment: Experiment = config.experiment
+    if info(experiment.data.name).kind == "points":
+        torch.set_num_threads(1)  # operations on points are too small to be shared
+    run = tuning.Tuning(study, arguments.trials, workers=arguments.workers, finals=arguments.finals)
+    print(f"cake_core: study {study}, {run.done} of {arguments.trials} trials are there", file=sys.stderr)
+    try:
+        for _ in _shown(run, f"tuning {experiment.method} on {experiment.data.name}", lambda u: u.progress):
+            pass
+    finally:
+        run.close()
+    tuning_figures.write(study)
+    found = studies.read(study)
+    if arguments.out:
+        stem = Path(arguments.out) / f"tune_{experiment.data.name}_{experiment.method}"
+        runs.write_csv(stem.with_suffix(".csv"), studies.table(found))
+        runs.write_json(stem.with_suffix(".json"), {k: v for k, v in found.items() if k != "rows"})
+    return {"study": study, **found}
+
+
+def _study(arguments: argparse.Namespace) -> Any:
+    """The study that a command line describes."""
+    from . import studies
+    from .data import info
+    from .pipeline import Experiment
+
+    flat = {"data": info(arguments.data).name, "device": arguments.device}
+    mine = {p.name for p in studies.TuneConfig.params()}
+    pairs = _pairs(arguments.set)
+    own = {k.removeprefix("tune."): v for k, v in pairs.items() if k.startswith("tune.")}
+    flat |= {k: v for k, v in pairs.items() if not k.startswith("tune.")}
+    flat |= {k: getattr(arguments, k) for k in ("teacher", "student", "method") if getattr(arguments, k)}
+    experiment = Experiment.from_query(flat)
+    known, space = studies.tunable(experiment), {}
+    for word in arguments.params or ():
+        name, equals, text = word.partition("=")
+        if name not in known:
+            raise CakeError(f"'{name}' can't be tuned here. What can: {', '.join(known)}.")
+        p = known[name]
+        space[name] = (
+            studies.parse_range(name, p, text) if equals else studies.reach(p, studies.begun(experiment, name))
+        )
+    values = {k: getattr(arguments, k) for k in mine if getattr(arguments, k, None) is not None}
+    objectives = arguments.objectives or (studies.FREE,)
+    return studies.TuneConfig.from_dict(
+        {
+            **own,
+            **values,
+            "experiment": experiment,
+            "space": space or studies.usual(experiment, objectives),
+            "objectives": objectives,
+        }
+    )
+
+
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     """A row for a table: intervals as two columns, kinds as one column each."""
     flat: dict[str, Any] = {}
@@ -577,6 +644,34 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--scores", nargs="+", metavar="SCORE", help="kl, acs, cka, mmd")
     sub.add_argument("--out", help="folder to write detect.csv to")
     sub.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change settings")
+
+    sub = command(tune, "Search for better settings of a method, go on where it was stopped, and judge the best anew.")
+    sub.add_argument("--data", default="moons", help="data set (default moons)")
+    sub.add_argument("--teacher", help="shipped teacher, 'run:<id>', or an architecture to train first")
+    sub.add_argument("--student", help="the student's architecture")
+    sub.add_argument("--method", help="whose settings (default cake)")
+    sub.add_argument(
+        "--trials", type=_count(1), default=50, help="trials in all, those of before included (default 50)"
+    )
+    sub.add_argument(
+        "--params",
+        nargs="+",
+        metavar="KEY[=RANGE]",
+        help="what to tune: step_size, step_size=0.01:1, optimizer=sgd,adam",
+    )
+    sub.add_argument(
+        "--objectives", nargs="+", metavar="NAME", help="free_agreement (default), agreement, accuracy, coverage, "
+        "near_boundary, calls; several give a Pareto front"
+    )  # fmt: skip
+    sub.add_argument("--sampler", help="tpe (default), nsga2 or random")
+    sub.add_argument("--pruner", help="median (default), halving or none")
+    sub.add_argument("--seeds", type=_count(1), help="seeds of each trial (default 1)")
+    sub.add_argument("--finals", type=_count(0), default=3, help="fresh seeds of the final runs (default 3)")
+    sub.add_argument("--workers", type=_count(1), default=1, help="processes that work on it (default 1)")
+    sub.add_argument("--study", metavar="RUN", help="go on with this study, whatever else is said")
+    sub.add_argument("--fresh", action="store_true", help="begin a new study though the same was begun before")
+    sub.add_argument("--out", help="folder to write tune_<data>_<method>.csv and .json to")
+    _common(sub)
 
     sub = command(record, "Record a run for replay in the live view.")
     sub.add_argument("--out", required=True, help="file to write")

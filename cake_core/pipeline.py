@@ -242,6 +242,7 @@ class Distillation(Iterator[Update]):
         parts: where to store finished mini-batches, to go on from when the run was stopped (see `Synthesis`).
         edits: settings to change while it runs, by the number of snapshots that have been seen: what `edits` of an
             earlier run noted makes it take the same way again.
+        updates: an update also after every so many of the student's, whatever the clock says (0: by the clock alone).
 
     Attributes:
         begun: the experiment as the synthesis began with it, before any edit.
@@ -263,6 +264,7 @@ class Distillation(Iterator[Update]):
         keep_history: bool = False,
         parts: Path | None = None,
         edits: Iterable[tuple[int, Mapping[str, Any]]] = (),
+        updates: int = 0,
     ):
         self.begun, self.edits, self._planned = experiment, [], list(edits)
         self._seen = 0
@@ -276,6 +278,7 @@ class Distillation(Iterator[Update]):
         self.history: History | None = None
         self.outcome: Outcome | None = None
         self._every, self._in_flight, self._keep_history, self._parts = every, in_flight, keep_history, parts
+        self._updates = updates
         self._seconds = dict.fromkeys(("teacher", "synthesis", "training", "evaluation"), 0.0)
         self._stages = self._loop()
 
@@ -405,7 +408,7 @@ class Distillation(Iterator[Update]):
 
     def _student(self) -> Iterator[tuple[float, Update]]:
         e = self.experiment
-        training = StudentTraining(self.samples, e.student, seed=e.seed, network=self.student)
+        training = StudentTraining(self.samples, e.student, seed=e.seed, network=self.student, every=self._updates)
         self.student = training.network
         for step in self._timed("training", training):
             yield step.update / step.total, Update("student", 0, "Training the student", training=step)

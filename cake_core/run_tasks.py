@@ -1,4 +1,4 @@
-"""What the job runner can do with stored runs. Importing this makes the tasks known."""
+"""What the job runner can do with stored runs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 from . import export, film, keeping, runs
 from .errors import CakeError
 from .pipeline import Update
-from .tasks import TASKS, Task
+from .tasks import Task
 
-__all__ = ["Export", "Pictures"]
+__all__ = ["TASKS", "Export", "Pictures"]
 
 
 class Pictures(Task):
@@ -70,4 +70,4 @@ class Export(Task):
         return self.result
 
 
-TASKS |= {task.kind: task for task in (Pictures, Export)}
+TASKS = (Pictures, Export)

@@ -105,6 +105,7 @@ class Synthesis(Iterator[Snapshot]):
         in_flight: mini-batches that are worked on at once; halved when the device's memory is full.
         note: what has happened that people should know, empty as a rule.
         state: what the method is working on, None before it has begun.
+        parts: the mini-batches that are finished, in order, as they were finished together.
         result, history: the samples, and what was kept of their way, when the iterator is exhausted.
     """
 
@@ -125,6 +126,7 @@ class Synthesis(Iterator[Snapshot]):
         self.note = ""
         self._finished_batches = self._finished_steps = 0
         self.state: Any = None
+        self.parts: list[SyntheticSet] = []
         self.result: SyntheticSet | None = None
         self.history: History | None = None
         keep = keep_history and method.tracks
@@ -180,7 +182,7 @@ class Synthesis(Iterator[Snapshot]):
         return int(SHARE_OF_MEMORY * devices.free_memory(problem.device) / each)
 
     def _loop(self) -> Iterator[Snapshot]:
-        parts = self._stored()
+        parts = self.parts = self._stored()
         self._finished_batches = sum(len(p.batch.unique()) for p in parts)
         self._finished_steps = self.method.steps * len(parts)
         while self._finished_batches < self.problem.batches:

@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from importlib import import_module
 from typing import Any, ClassVar
 
 import plotly.graph_objects as go
@@ -42,7 +43,7 @@ from .stealing import TITLES, Sweep
 from .student import KDConfig, StudentConfig
 from .teacher import TeacherTraining
 
-__all__ = ["TASKS", "Task"]
+__all__ = ["TASKS", "Task", "find"]
 
 
 class Task(ABC, Iterator[Update]):
@@ -850,3 +851,19 @@ TASKS: dict[str, type[Task]] = {
         Audit,
     )
 }
+
+# Tasks in modules of their own, imported when the first such job comes: what they need takes long to import.
+ELSEWHERE = {
+    "tune": "tuning_task",
+    "tune-final": "tuning_task",
+    "pictures": "run_tasks",
+    "export": "run_tasks",
+}
+
+
+def find(kind: str) -> type[Task]:
+    """The task of a kind."""
+    if kind not in TASKS:
+        module = import_module(f".{ELSEWHERE[kind]}", __package__)
+        TASKS.update((task.kind, task) for task in module.TASKS)
+    return TASKS[kind]

@@ -19,10 +19,10 @@ from typing import Any
 
 import torch
 
-from . import devices, run_tasks, runs  # noqa: F401 (run_tasks makes its tasks known)
+from . import devices, runs
 from .errors import CakeError
 from .pipeline import Update
-from .tasks import TASKS, Task
+from .tasks import Task, find
 
 __all__ = ["serve"]
 
@@ -168,7 +168,7 @@ class Worker:
         """Takes on a job."""
         used = min((j.used for j in self.jobs.values() if j.wants_turn), default=0.0)
         try:
-            self.jobs[name] = Running(name, TASKS[kind](**spec), used=used, owner=owner)
+            self.jobs[name] = Running(name, find(kind)(**spec), used=used, owner=owner)
         except CakeError as error:
             self.send(b"E", name, _json(event="state", state="failed", message=str(error), bug=False))
 

@@ -27,6 +27,7 @@ from cake_core.models import MODELS
 from cake_core.pipeline import Experiment
 from cake_core.proxies import ProxyConfig
 from cake_core.student import KDConfig, StudentConfig
+from cake_core.studies import OBJECTIVES, TuneConfig
 from cake_core.training import TrainConfig
 
 ROOT = Path(__file__).parents[1]
@@ -47,6 +48,7 @@ CONFIGS: list[type[Config]] = [
     FewCallConfig,
     ProbeConfig,
     LineUpConfig,
+    TuneConfig,
     *(m.Config for m in METHODS.values()),
 ]
 
@@ -61,6 +63,12 @@ def test_every_setting_has_its_sentence_and_bounds(config):
             assert p.low <= p.default <= p.high, p.name
         if p.kind == "choice":
             assert p.default in p.choices, p.name
+
+
+def test_every_objective_has_its_sentence():
+    for name, objective in OBJECTIVES.items():
+        assert objective.help.endswith("."), name
+        assert f"`{name}`" in README, f"README does not mention the objective {name}"
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -84,7 +92,7 @@ def test_public_things_have_docstrings(name):
 COMMANDS = (
     "methods", "datasets", "models", "teachers", "import_data", "train_teacher", "import_teacher", "distill", "record",
     "reproduce", "serve", "steal", "train_diffusion", "detect", "runs", "export",
-    "track",
+    "track", "tune",
 )  # fmt: skip
 
 

@@ -25,7 +25,8 @@ from pages._ui.cached import parameter_counts, runner
 ROOT = Path(__file__).parents[1]
 FRAME = ROOT / "pages" / "_ui" / "frame.py"
 PAGES = [
-    "home", "two_moons", "teacher", "images", "student", "embeddings", "compare", "few_call", "detect", "runs",
+    "home", "two_moons", "teacher", "images", "student", "embeddings", "compare", "few_call", "detect", "tune",
+    "runs",
     "methods",
 ]  # fmt: skip
 

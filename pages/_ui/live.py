@@ -109,10 +109,10 @@ def wait_for(job: Job) -> bool:
     return False
 
 
-def replay(name: str, *, key: str) -> None:
+def replay(name: str, *, key: str, folder: str = "recordings") -> None:
     """Shows a stored run in a loop. Needs the server's routes; without them nothing moves, and nothing breaks."""
     if routes.are_mounted():
-        data = {"recording": f"{prefix()}live/recordings/{name}", "curves": False, "numbers": [], **_addresses()}
+        data = {"recording": f"{prefix()}live/{folder}/{name}", "curves": False, "numbers": [], **_addresses()}
         live_view(data, key=key, served=True)
 
 

@@ -45,6 +45,7 @@ PAGES = {
     "compare": ("Compare", ":material/bar_chart:"),
     "few_call": ("Few calls", ":material/key:"),
     "detect": ("Detect", ":material/fingerprint:"),
+    "tune": ("Tune", ":material/tune:"),
     "runs": ("Runs", ":material/folder_open:"),
     "methods": ("Methods", ":material/menu_book:"),
 }

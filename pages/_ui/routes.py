@@ -19,7 +19,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from cake_core import film, runs
+from cake_core import film, runs, studies
 from cake_core.errors import CakeError
 from cake_core.jobs import ACTIVE, Job, Message
 
@@ -53,6 +53,7 @@ def routes() -> list[BaseRoute]:
         Route(f"/{lockstep.address}", lambda request: FileResponse(lockstep.script, headers=FOREVER)),
         Route(f"/live/{plotly.__version__}/plotly.min.js", lambda request: FileResponse(PLOTLY, headers=FOREVER)),
         Route("/live/recordings/{name}", recording),
+        Route("/live/studies/{study}/{trial}", trial),
         Route("/live/{job}/frames.{kind}", frames),
         Route("/live/scenes/{job}", scene),
         Route("/live/runs/{run}/strip.webp", strip),
@@ -68,6 +69,18 @@ async def recording(request: Request) -> Response:
     """A stored run."""
     path = RECORDINGS / f"{Path(request.path_params['name']).stem}.bin"
     return FileResponse(path) if path.is_file() else PlainTextResponse("no such recording", status_code=404)
+
+
+def trial(request: Request) -> Response:
+    """The replay of a study's trial. Who knows the study's name may see it."""
+    number = request.path_params["trial"]
+    try:
+        path = studies.folder(request.path_params["study"]) / f"{number}.bin"
+    except CakeError as error:
+        return PlainTextResponse(str(error), status_code=404)
+    if not re.fullmatch("[0-9]{1,6}", number) or not path.is_file():
+        return PlainTextResponse("This trial has left no replay.", status_code=404)
+    return FileResponse(path)
 
 
 async def frames(request: Request) -> Response:
