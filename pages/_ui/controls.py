@@ -13,7 +13,7 @@ from cake_core.methods import METHODS
 from cake_core.oracle import ACCESS
 from cake_core.teacher import shipped
 
-from . import own_data
+from . import drawing, own_data
 from .page import Screen, known_teachers
 
 __all__ = ["configure", "experiment_controls", "presets", "sliders"]
@@ -122,6 +122,8 @@ def experiment_controls(screen: Screen, default: str) -> str:
             bound.choice("data", "Data set", own_data.sets(kind, also=e.data.name), e.data.name)
             if not bound.disabled:
                 own_data.offer(screen, kind)
+                if kind == "points":
+                    drawing.offer(screen)
             bound.fields(e.data, prefix="data.", only=("noise",) if drawn else ())
         if shows("method"):
             bound.part = "method"

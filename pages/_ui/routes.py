@@ -24,6 +24,7 @@ from cake_core.errors import CakeError
 from cake_core.jobs import ACTIVE, Job, Message
 
 from .cached import runner
+from .drawing_board import drawing_board
 from .embedding_view import embedding_view
 from .live_view import SCRIPT, VERSION
 
@@ -49,6 +50,7 @@ def routes() -> list[BaseRoute]:
         WebSocketRoute("/live/{job}", live),
         Route(f"/live/{VERSION}/live_view.js", lambda request: FileResponse(SCRIPT, headers=FOREVER)),
         Route(f"/{embedding_view.address}", lambda request: FileResponse(embedding_view.script, headers=FOREVER)),
+        Route(f"/{drawing_board.address}", lambda request: FileResponse(drawing_board.script, headers=FOREVER)),
         Route(f"/live/{plotly.__version__}/plotly.min.js", lambda request: FileResponse(PLOTLY, headers=FOREVER)),
         Route("/live/recordings/{name}", recording),
         Route("/live/{job}/frames.{kind}", frames),
