@@ -21,5 +21,5 @@ screen = distillation_lab(
         "Noise only": {"method": "noise"},
     },
 )
-if screen.options.shows("figures"):
+if screen.options.shows("figures") and not screen.options.kiosk:
     panels.show_figure_one()

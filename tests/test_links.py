@@ -350,3 +350,38 @@ def test_what_differs_between_experiments():
     assert one.differences(one) == {}
     extra = next(p for p in other.settings.params() if p.name not in type(one.settings).model_fields)
     assert told[extra.label][0] == ""
+
+
+# -- a stand ---------------------------------------------------------------------------------------------------------
+
+
+def told(app) -> dict:
+    """What the stand's watch was told."""
+    return next(d for c in app.get("bidi_component") if "idle" in (d := json.loads(c.proto.json)))
+
+
+def test_a_stand_plays_and_shows_no_controls():
+    app = open_page("two_moons", v="2", kiosk="1", idle="9", method="naive", seed="4")
+    assert not app.sidebar.children
+    assert not app.button
+    assert {k: told(app)[k] for k in ("mode", "turn", "idle")} == {"mode": "show", "turn": 0, "idle": 9}
+    assert runner().find(job_name(app, "two_moons")).state in ("running", "done")  # nobody has pressed anything
+    before = dict(app.query_params)
+    state = app.session_state["screen:two_moons"]
+    for turn, method in ((1, "cake"), (2, "naive"), (3, "lake")):
+        state["kiosk"]["turn"] = turn
+        state["experiment"] = Experiment.from_query({"method": method})
+        app.run()
+        assert told(app)["turn"] == turn
+        assert f"Now: {METHODS[method].title}." in told(app)["now"]
+    assert dict(app.query_params) == before  # a stand's address is the one that it was opened with
+
+
+def test_a_stand_hands_over():
+    app = open_page("two_moons", v="2", kiosk="1", method="naive")
+    app.session_state["screen:two_moons"]["kiosk"]["taken"] = True
+    app.run()
+    assert told(app)["mode"] == "taken"
+    assert app.selectbox(key="two_moons:method").value == "naive"
+    app.button(key="two_moons:preset:LAKE").click().run()
+    assert experiment(app, "two_moons").method == "lake"

@@ -19,6 +19,7 @@ page = st.navigation(
     [st.Page(page_path(name), title=title, icon=icon, default=name == "home") for name, (title, icon) in PAGES.items()],
     position="hidden" if hides_navigation() else "top",
 )
+st.html(ROOT / "pages" / "_ui" / "frame.css")
 try:
     page.run()
 except CakeError as error:  # what is wrong with an input, where the page itself did not say it; all else is a bug

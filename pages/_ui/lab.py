@@ -7,10 +7,11 @@ from typing import Any
 
 import streamlit as st
 
+from cake_core import data
 from cake_core.jobs import Job
 from cake_core.pipeline import Experiment
 
-from . import controls, live, panels
+from . import controls, kiosk, live, panels
 from .cached import runner
 from .page import Screen, remember
 from .toolbar import toolbar
@@ -31,11 +32,17 @@ def distillation_lab(name: str, default: str, presets: Mapping[str, Mapping[str,
         What the page shows now.
     """
     screen = Screen(name, Experiment.from_query({"data": default}))
-    kind = controls.experiment_controls(screen, default)
-    toolbar(screen, kind)
-    controls.presets(screen, presets)
+    if kiosk.is_show(screen):
+        kind = data.info(default).kind
+    else:
+        kind = controls.experiment_controls(screen, default)
+        toolbar(screen, kind, kiosk=True)
+        controls.presets(screen, presets)
     screen.show_error()
     job = screen.job()
+    if screen.options.kiosk:
+        kiosk.watch(screen, presets, job)
+        kiosk.play(screen, job)
     if screen.former is None:
         _watch(screen, job, kind, rate)
     else:

@@ -120,12 +120,14 @@ class Screen:
         if first := self._key not in st.session_state:
             st.session_state[self._key] = {"experiment": default, "job": None, "error": ""}
         fresh = {"notes": [], "view": View(), "options": Options(), "undo": Undo(), "snapshots": {}, "former": None}
+        fresh["kiosk"] = {"turn": 0, "taken": False}
         for key, value in fresh.items():
             self._state.setdefault(key, value)
         if first:
             self._read_url()
         elif (sentence := _missing(self.experiment)) is not None:
             self._state.update(experiment=default, job=None, error=f"{sentence} The defaults are shown instead.")
+        self._state.setdefault("begun", self.experiment)  # what a stand goes back to
 
     # -- what is remembered -------------------------------------------------------------------------------------
 
@@ -234,6 +236,30 @@ class Screen:
         for note in self._state["notes"]:
             st.warning(note, icon=":material/link:")
 
+    # -- a stand ------------------------------------------------------------------------------------------------
+
+    @property
+    def kiosk(self) -> dict[str, Any]:
+        """Where a stand is: how many presets it has shown, and whether somebody has taken the screen over."""
+        return self._state["kiosk"]
+
+    def follow(self, preset: Mapping[str, str]) -> None:
+        """A stand shows the next preset; there is nothing to take back."""
+        self.choose(preset)
+        self.history.past.clear()
+        self.kiosk["turn"] += 1
+
+    def begin_again(self) -> None:
+        """Puts everything back to how the page was opened."""
+        self.release()
+        self._state.update(experiment=self._state["begun"], view=View(), undo=Undo(), snapshots={}, error="", notes=[])
+        self._state.update(kiosk={"turn": 0, "taken": False}, job=self._forgotten())
+
+    def _forgotten(self) -> None:
+        """Ends the run that is shown: the next one begins at its start."""
+        if (job := runner().find(self._state["job"] or "")) is not None:
+            runner().forget(job)
+
     # -- the address --------------------------------------------------------------------------------------------
 
     def link(self, *, job: bool = False, options: Options | None = None) -> Link:
@@ -248,8 +274,9 @@ class Screen:
         return Link(e.to_query(), computed_on(e.device), run, self.view, self.options if options is None else options)
 
     def mirror(self) -> None:
-        """Writes all that the screen shows to the URL."""
-        mirror(self.link(job=True))
+        """Writes all that the screen shows to the URL; a stand keeps the one it was opened with."""
+        if not self.options.kiosk:
+            mirror(self.link(job=True))
 
     def _read_url(self) -> None:
         try:

@@ -26,6 +26,7 @@ from cake_core.jobs import ACTIVE, Job, Message
 from .cached import runner
 from .drawing_board import drawing_board
 from .embedding_view import embedding_view
+from .kiosk_watch import kiosk_watch
 from .live_view import SCRIPT, VERSION
 
 __all__ = ["are_mounted", "routes"]
@@ -51,6 +52,7 @@ def routes() -> list[BaseRoute]:
         Route(f"/live/{VERSION}/live_view.js", lambda request: FileResponse(SCRIPT, headers=FOREVER)),
         Route(f"/{embedding_view.address}", lambda request: FileResponse(embedding_view.script, headers=FOREVER)),
         Route(f"/{drawing_board.address}", lambda request: FileResponse(drawing_board.script, headers=FOREVER)),
+        Route(f"/{kiosk_watch.address}", lambda request: FileResponse(kiosk_watch.script, headers=FOREVER)),
         Route(f"/live/{plotly.__version__}/plotly.min.js", lambda request: FileResponse(PLOTLY, headers=FOREVER)),
         Route("/live/recordings/{name}", recording),
         Route("/live/{job}/frames.{kind}", frames),

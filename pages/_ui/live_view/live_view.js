@@ -1134,7 +1134,8 @@ class LiveView {
     if (event.target.closest?.("input:not([type=range], [type=radio]), textarea, select, [contenteditable], [role=dialog]")) return;
     const actions = { " ": () => this.toggle(), ArrowRight: () => this.stepOnce(), r: () => this.reset(), "?": () => this.toggleHelp(), Escape: () => this.close() };
     const action = actions[event.key];
-    if (!action || (event.target.closest?.("input, button, a, summary") && !["r", "?", "Escape"].includes(event.key))) return;
+    const busy = event.key === " " ? "input, button, summary" : "input, button, a, summary"; // the space bar means nothing to a link
+    if (!action || (event.target.closest?.(busy) && !["r", "?", "Escape"].includes(event.key))) return;
     event.preventDefault();
     action();
   }
