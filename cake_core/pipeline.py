@@ -159,6 +159,17 @@ class Experiment(Config):
                 values["settings"][key] = value
         return cls.from_dict(values)
 
+    def differences(self, other: Experiment) -> dict[str, tuple[str, str]]:
+        """What is not the same in another experiment: by label, the value here and there; empty where one has none."""
+        told: dict[str, tuple[str, str]] = {}
+        for name in ("", "data", "settings", "student"):
+            mine, theirs = (getattr(e, name) if name else e for e in (self, other))
+            for p in (*mine.params(), *(p for p in theirs.params() if p.name not in type(mine).model_fields)):
+                values = tuple(as_text(getattr(c, p.name, "")) for c in (mine, theirs))
+                if values[0] != values[1]:
+                    told[p.label] = values
+        return told
+
 
 SHORT = {("data", "name"): "data", ("student", "model"): "student"}
 

@@ -12,10 +12,11 @@ from cake_core import teacher as teachers
 from cake_core.detection import ProbeConfig
 from cake_core.errors import CakeError
 from cake_core.lineup import KINDS, LineUpConfig
+from cake_core.links import Link
 from pages._ui import controls, detective, live, own_data
 from pages._ui.cached import runner
 from pages._ui.lab import begin, begun
-from pages._ui.page import known_teachers, open_page
+from pages._ui.page import began_with, computed_on, known_teachers, mirror, open_page
 
 open_page(
     "Detect",
@@ -35,9 +36,10 @@ def refusals_shown() -> Iterator[None]:
 
 
 def choose_data(key: str, start: str) -> str:
-    names = [d.name for d in own_data.sets() if d.has_examples and d.on_disk()]
+    names = [d.name for d in own_data.sets(also=start) if d.has_examples and d.on_disk()]
+    first = start if start in names else "digits"
     return st.selectbox(
-        "Data set", names, names.index(start), format_func=lambda n: data.info(n).title, key=f"{key}:data"
+        "Data set", names, names.index(first), format_func=lambda n: data.info(n).title, key=f"{key}:data"
     )
 
 
@@ -45,19 +47,27 @@ def config_of(name: str, values: dict[str, Any], probes: dict[str, Any], seed: i
     return LineUpConfig.from_dict({**values, "data": {"name": name}, "probes": probes, "seed": seed})
 
 
+def roll() -> None:
+    st.session_state["detect:game:seed"] = random.randrange(10_000)
+
+
+def suspects_of(text: str) -> int:
+    return int(text) if text.isascii() and text.isdecimal() and 2 <= int(text[:3]) <= 8 else 5
+
+
+# What the address says: who stands in the line-up, and with which seed one is made that is the same for everybody.
+told, words = began_with("detect:start", LineUpConfig, ("suspects", "kinds"))
+wanted_kinds = [k for k in words.get("kinds", "").split(",") if k in KINDS] or ["kd", "cake", "scratch"]
+
 with game:
     left, right = st.columns([1, 2.4], gap="large")
     with left:
-        name = choose_data("detect:game", "digits")
+        name = choose_data("detect:game", told.data.name)
         info = data.info(name)
-        start = LineUpConfig(data=data.DataConfig(name=name))
+        start = told if name == told.data.name else LineUpConfig(data=data.DataConfig(name=name))
         values = controls.configure(start, info.kind, key="detect:game", only=("teachers", "resemblance"))
-        suspects = st.slider("Suspects", 2, 8, 5, key="detect:game:suspects")
-        kinds = [
-            k
-            for k, title in KINDS.items()
-            if st.checkbox(title, k in ("kd", "cake", "scratch"), key=f"detect:game:kind:{k}")
-        ]
+        suspects = st.slider("Suspects", 2, 8, suspects_of(words.get("suspects", "")), key="detect:game:suspects")
+        kinds = [k for k, title in KINDS.items() if st.checkbox(title, k in wanted_kinds, key=f"detect:game:kind:{k}")]
         with st.expander("Students and probes", icon=":material/tune:"):
             values |= controls.configure(
                 start,
@@ -65,16 +75,30 @@ with game:
                 key=f"detect:game:{info.kind}",
                 only=("teacher_updates", "updates", "kd_weight", "batches", "nulls"),
             )
-            probes = controls.configure(ProbeConfig(), info.kind, key=f"detect:game:probes:{info.kind}")
+            probes = controls.configure(start.probes, info.kind, key=f"detect:game:probes:{info.kind}")
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            p = told.param("seed")
+            st.session_state.setdefault("detect:game:seed", told.seed if words else random.randrange(10_000))
+            seed = st.number_input(
+                "Seed",
+                p.low,
+                p.high,
+                step=1,
+                key="detect:game:seed",
+                help="Who copied whom follows from it. Whoever opens this page's address gets the same line-up.",
+            )
+            st.button("Dice", icon=":material/casino:", key="detect:game:dice", on_click=roll, help="Another line-up.")
         st.caption(
             "On the small digits it takes a minute or two on two cores; on MNIST some minutes. Everything that is "
             "finished is kept."
         )
+        config = config_of(name, {**values, "device": told.device}, probes, int(seed))
+        about = {"suspects": str(suspects), "kinds": ",".join(kinds)}
+        mirror(Link({**config.to_query(), "seed": str(config.seed), **about}, computed_on(told.device)))
         if st.button("Make a line-up", type="primary", icon=":material/groups:", width="stretch"):
             with refusals_shown():
                 if not kinds:
                     raise CakeError("Choose at least one kind of student.")
-                config = config_of(name, values, probes, random.randrange(10_000))
                 begin("detect:game", "lineup", {"config": config.to_dict(), "kinds": kinds, "suspects": suspects})
     with right:
         hint = "Press **Make a line-up**: teachers are trained, and students who copied one of them, or nobody."

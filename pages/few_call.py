@@ -5,6 +5,7 @@ import streamlit as st
 from cake_core import data
 from cake_core.errors import CakeError
 from cake_core.few_call import FewCallConfig
+from cake_core.links import Link
 from cake_core.models import MODELS
 from cake_core.pipeline import resolve_teacher
 from cake_core.proxies import SOURCES, sources_for
@@ -12,7 +13,7 @@ from cake_core.stealing import BUDGETS, TITLES, Sweep
 from cake_core.teacher import card, shipped
 from pages._ui import controls, few_call_panels
 from pages._ui.lab import begin, begun
-from pages._ui.page import open_page
+from pages._ui.page import began_with, computed_on, mirror, open_page
 
 open_page(
     "Few calls",
@@ -22,20 +23,6 @@ open_page(
 
 POWERS = [1, 2, 4, 8, 16, 32, 64, 128]
 QUALITIES = {0.0: "as it is", 0.7: "70 %", 0.9: "90 %", 0.95: "95 %"}
-
-
-def begin_with() -> FewCallConfig:
-    """What the address says, when the page is opened for the first time; the defaults where it says nothing."""
-    if "few_call:start" not in st.session_state:
-        start = FewCallConfig.from_dict({})
-        try:
-            if flat := st.query_params.to_dict():
-                start = FewCallConfig.from_query(flat)
-        except CakeError as error:
-            sentence = f"This link can't be followed as it is: {error} The defaults are shown instead."
-            st.error(sentence, icon=":material/error:")
-        st.session_state["few_call:start"] = start
-    return st.session_state["few_call:start"]
 
 
 def teacher_of(name: str, usual: str) -> str:
@@ -112,7 +99,7 @@ def chosen(start: FewCallConfig) -> dict:
         values["student"] = {"model": model, **learned}
         skip = () if name != "digits" else ("warm_start",)
         values |= controls.configure(usual, info.kind, key="few_call", only=("warm_start", "seed"), skip=skip)
-    return values
+    return values | {"device": start.device}
 
 
 def attack(values: dict, budget: int) -> FewCallConfig:
@@ -122,8 +109,8 @@ def attack(values: dict, budget: int) -> FewCallConfig:
 
 left, right = st.columns([1, 2.4], gap="large")
 with left:
-    values = chosen(begin_with())
-    st.query_params.from_dict(attack(values, values["budget"]).to_query())
+    values = chosen(began_with("few_call:start", FewCallConfig)[0])
+    mirror(Link(attack(values, values["budget"]).to_query(), computed_on(values["device"])))
     if st.button("Steal", type="primary", icon=":material/key:", width="stretch"):
         try:
             begin("few_call", "steal", {"config": attack(values, values["budget"]).to_dict()})

@@ -9,7 +9,7 @@ open_page(
     "Press **Play**: random points walk to the boundary between the teacher's classes. "
     "A student then learns from them alone, without ever seeing the teacher's data.",
 )
-distillation_lab(
+screen = distillation_lab(
     "two_moons",
     "moons",
     {
@@ -21,4 +21,5 @@ distillation_lab(
         "Noise only": {"method": "noise"},
     },
 )
-panels.show_figure_one()
+if screen.options.shows("figures") and not screen.options.kiosk:
+    panels.show_figure_one()

@@ -40,7 +40,7 @@ def test_a_file_becomes_the_data_of_the_screen(screen):
     assert list(counts["class"]) == ["a", "b"]
     assert list(counts["to test on"]) == ([6, 6] if screen == "two_moons" else [2, 2])
     assert experiment(app, screen).data.name in ("moons", "digits")  # nothing has changed yet
-    app.text_input[0].set_value("Pretty things").run()
+    next(t for t in app.text_input if ":bring:title:" in t.key).set_value("Pretty things").run()
     name = use(app, screen)
     assert own.is_own(name)
     assert data.info(name).title == "Pretty things"
@@ -116,7 +116,7 @@ def test_a_set_that_has_gone_meanwhile_is_a_sentence_and_the_defaults():
     )
     assert experiment(app, "two_moons").data.name == "moons"
     late = open_page("two_moons", data=name)
-    assert late.error[0].value.startswith("This link can't be followed as it is: This data set of somebody's own")
+    assert "is not here (any more)" in late.warning[0].value
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_file_is_read_once(monkeypatch):
     real = tables.read
     monkeypatch.setattr(tables, "read", lambda content: calls.append(1) or real(content))
     app = bring("two_moons")
-    app.text_input[0].set_value("other").run()
+    next(t for t in app.text_input if ":bring:title:" in t.key).set_value("other").run()
     assert len(calls) == 1
 
 

@@ -13,7 +13,7 @@ from cake_core.methods import METHODS
 from cake_core.oracle import ACCESS
 from cake_core.teacher import shipped
 
-from . import own_data
+from . import drawing, own_data
 from .page import Screen, known_teachers
 
 __all__ = ["configure", "experiment_controls", "presets", "sliders"]
@@ -113,32 +113,47 @@ def experiment_controls(screen: Screen, default: str) -> str:
         The kind of data.
     """
     kind = data.info(default).kind
-    e = screen.experiment
+    e, shows = screen.experiment, screen.options.shows
     bound = Bound(screen, kind)
+    drawn = data.info(e.data.name).drawn
     with st.sidebar:
-        bound.choice("data", "Data set", own_data.sets(kind, also=e.data.name), e.data.name)
-        own_data.offer(screen, kind)
-        drawn = data.info(e.data.name).drawn
-        bound.fields(e.data, prefix="data.", only=("noise",) if drawn else ())
-        bound.choice("method", "Method", list(METHODS.values()), e.method)
-        method = METHODS[e.method]
-        st.caption(method.summary)
-        with st.popover("Equation and source", icon=":material/function:", width="stretch"):
-            st.latex(method.equation)
-            st.markdown(f"It needs of the teacher: {', '.join(ACCESS[a] for a in ACCESS if a in method.access)}.")
-            st.caption(method.reference)
-        with st.expander("Schedule", icon=":material/timeline:", expanded=True):
-            bound.fields(e.settings, groups=("Method", "Schedule"))
-        with st.expander("Student", icon=":material/backpack:"):
-            bound.choice("student", "Architecture", bound.models, e.student.model)
-            bound.fields(
-                e.student, prefix="student.", only=("targets", "temperature", "updates", "batch_size", "learning_rate")
-            )
-        with st.expander("Teacher, seeds and more", icon=":material/tune:"):
-            bound.teacher(e.data.name)
-            bound.fields(e.data, prefix="data.", only=("points", "seed") if drawn else ())
-            bound.fields(e, only=("seed", "device", "precision", "compiled"))
-            bound.fields(e.settings, groups=("Advanced",))
+        if shows("data"):
+            bound.part = "data"
+            bound.choice("data", "Data set", own_data.sets(kind, also=e.data.name), e.data.name)
+            if not bound.disabled:
+                own_data.offer(screen, kind)
+                if kind == "points":
+                    drawing.offer(screen)
+            bound.fields(e.data, prefix="data.", only=("noise",) if drawn else ())
+        if shows("method"):
+            bound.part = "method"
+            bound.choice("method", "Method", list(METHODS.values()), e.method)
+            method = METHODS[e.method]
+            st.caption(method.summary)
+            with st.popover("Equation and source", icon=":material/function:", width="stretch"):
+                st.latex(method.equation)
+                st.markdown(f"It needs of the teacher: {', '.join(ACCESS[a] for a in ACCESS if a in method.access)}.")
+                st.caption(method.reference)
+        if shows("schedule"):
+            bound.part = "schedule"
+            with st.expander("Schedule", icon=":material/timeline:", expanded=True):
+                bound.fields(e.settings, groups=("Method", "Schedule"))
+        if shows("student"):
+            bound.part = "student"
+            with st.expander("Student", icon=":material/backpack:"):
+                bound.choice("student", "Architecture", bound.models, e.student.model)
+                bound.fields(
+                    e.student,
+                    prefix="student.",
+                    only=("targets", "temperature", "updates", "batch_size", "learning_rate"),
+                )
+        if shows("more"):
+            bound.part = "more"
+            with st.expander("Teacher and more", icon=":material/tune:"):
+                bound.teacher(e.data.name)
+                bound.fields(e.data, prefix="data.", only=("points", "seed") if drawn else ())
+                bound.fields(e, only=("device", "precision", "compiled"))
+                bound.fields(e.settings, groups=("Advanced",))
     return kind
 
 
@@ -148,11 +163,19 @@ class Bound:
     Args:
         screen: whose experiment.
         kind: of its data.
+
+    Attributes:
+        part: of the screen that the widgets belong to; whoever prepared the screen may have locked it.
     """
 
     def __init__(self, screen: Screen, kind: str):
-        self.screen, self.kind = screen, kind
+        self.screen, self.kind, self.part = screen, kind, ""
         self.models = [m for m in models.MODELS.values() if kind in m.kinds]
+
+    @property
+    def disabled(self) -> bool:
+        """Whether the part is locked."""
+        return self.screen.options.locks(self.part)
 
     def fields(self, config: Config, *, prefix: str = "", groups: Iterable[str] = (), only: Iterable[str] = ()) -> None:
         """One widget for each field that is fixed once a run has begun; live ones stand in the live view."""
@@ -160,6 +183,12 @@ class Bound:
             if (p.name in only or p.group in groups) and not p.live and p.suits in ("", self.kind):
                 events = self._show(prefix + p.name, getattr(config, p.name))
                 widget(p, getattr(config, p.name), bound=True, **events)
+
+    def seed(self, *, locked: bool) -> None:
+        """The seed, which cannot be changed while it is locked."""
+        p, events = self.screen.experiment.param("seed"), self._show("seed", self.screen.experiment.seed)
+        events["disabled"] |= locked
+        st.number_input("Seed", p.low, p.high, step=1, help=p.help, width=130, **events)
 
     def choice(self, key: str, label: str, options: Iterable[Any], value: str, help: str | None = None) -> None:
         """A select box of things that have a name and a title."""
@@ -184,7 +213,7 @@ class Bound:
         """Makes a widget show what the experiment says (it is the truth) and report what is chosen."""
         name = f"{self.screen.name}:{key}"
         st.session_state[name] = value
-        return {"key": name, "on_change": self._changed, "args": (key, name)}
+        return {"key": name, "on_change": self._changed, "args": (key, name), "disabled": self.disabled}
 
     def _changed(self, key: str, name: str) -> None:
         if (value := st.session_state[name]) is not None:
@@ -198,6 +227,8 @@ def presets(screen: Screen, presets: Mapping[str, Mapping[str, str]]) -> None:
         screen: which they change.
         presets: by name, the keys of the URL that they set.
     """
+    if not screen.options.shows("presets"):
+        return
     with st.container(horizontal=True, gap="small"):
         for number, (name, preset) in enumerate(presets.items(), start=1):
             st.button(
@@ -205,20 +236,22 @@ def presets(screen: Screen, presets: Mapping[str, Mapping[str, str]]) -> None:
                 key=f"{screen.name}:preset:{name}",
                 on_click=screen.choose,
                 args=(preset,),
+                disabled=screen.options.locks("presets"),
                 shortcut=str(number) if number < 10 else None,
             )
 
 
-def sliders(config: Config, kind: str) -> list[dict[str, Any]]:
+def sliders(config: Config, kind: str, *, locked: bool = False) -> list[dict[str, Any]]:
     """What the live view needs to draw a slider for each number that may change while a run goes on.
 
     Args:
         config: the method's settings.
         kind: of the data, "points" or "images".
+        locked: whether they are shown and can't be moved.
     """
     return [
         {k: getattr(p, k) for k in ("name", "label", "symbol", "low", "high", "scale", "step", "unit", "help")}
-        | {"value": getattr(config, p.name)}
+        | {"value": getattr(config, p.name), "locked": locked}
         for p in config.params()
         if p.live and p.kind in ("int", "float") and p.suits in ("", kind)
     ]

@@ -13,12 +13,13 @@ if str(ROOT) not in sys.path:
 st.set_page_config(page_title="CAKE Lab", page_icon=str(ROOT / "assets" / "icon.png"), layout="wide")
 
 from cake_core.errors import CakeError  # noqa: E402
-from pages._ui.page import PAGES, page_path  # noqa: E402
+from pages._ui.page import PAGES, hides_navigation, page_path  # noqa: E402
 
 page = st.navigation(
     [st.Page(page_path(name), title=title, icon=icon, default=name == "home") for name, (title, icon) in PAGES.items()],
-    position="top",
+    position="hidden" if hides_navigation() else "top",
 )
+st.html(ROOT / "pages" / "_ui" / "frame.css")
 try:
     page.run()
 except CakeError as error:  # what is wrong with an input, where the page itself did not say it; all else is a bug

@@ -7,17 +7,19 @@ from typing import Any
 
 import streamlit as st
 
+from cake_core import data
 from cake_core.jobs import Job
 from cake_core.pipeline import Experiment
 
-from . import controls, live, panels
+from . import controls, kiosk, live, panels
 from .cached import runner
 from .page import Screen, remember
+from .toolbar import toolbar
 
 __all__ = ["begin", "begun", "distillation_lab"]
 
 
-def distillation_lab(name: str, default: str, presets: Mapping[str, Mapping[str, str]], *, rate: float = 30) -> None:
+def distillation_lab(name: str, default: str, presets: Mapping[str, Mapping[str, str]], *, rate: float = 30) -> Screen:
     """A distillation to watch and to steer.
 
     Args:
@@ -25,22 +27,74 @@ def distillation_lab(name: str, default: str, presets: Mapping[str, Mapping[str,
         default: the data set it begins with; sets of the same kind can be chosen.
         presets: by name, the keys of the URL that they set.
         rate: steps per second at speed 1.
+
+    Returns:
+        What the page shows now.
     """
     screen = Screen(name, Experiment.from_query({"data": default}))
-    kind = controls.experiment_controls(screen, default)
-    controls.presets(screen, presets)
+    if kiosk.is_show(screen):
+        kind = data.info(default).kind
+    else:
+        kind = controls.experiment_controls(screen, default)
+        toolbar(screen, kind, kiosk=True)
+        controls.presets(screen, presets)
     screen.show_error()
     job = screen.job()
+    if screen.options.kiosk:
+        kiosk.watch(screen, presets, job)
+        kiosk.play(screen, job)
+    if screen.former is None:
+        _watch(screen, job, kind, rate)
+    else:
+        _side_by_side(screen, job, kind, rate)
+    screen.mirror()
+    return screen
+
+
+def _watch(screen: Screen, job: Job, kind: str, rate: float) -> None:
+    """The run of a screen, with its sliders and what came of it."""
     live.watch(
         job,
-        key=f"{name}:live",
-        sliders=controls.sliders(screen.experiment.settings, kind),
+        key=f"{screen.name}:live",
+        sliders=controls.sliders(screen.experiment.settings, kind, locked=screen.options.locks("sliders"))
+        if screen.options.shows("sliders")
+        else (),
         rate=rate,
         settings_changed=screen.settle,
+        view=screen.view.to_dict(),
+        view_changed=screen.look,
     )
-    screen.mirror()
     remember(job)
-    panels.show_outcome(job, key=f"{name}:outcome")
+    panels.show_outcome(job, key=f"{screen.name}:outcome")
+
+
+def _side_by_side(screen: Screen, job: Job, kind: str, rate: float) -> None:
+    """The run before and the one now: the same start, other weights, one clock for both."""
+    former = screen.former_job(job)
+    changed = screen.former.differences(screen.experiment)
+    left, right = st.columns(2, gap="medium")
+    with left:
+        st.subheader("Before", anchor=False)
+        live.watch(former, key=f"{screen.name}:former", rate=rate, view=screen.view.to_dict())
+        remember(former)
+        panels.show_outcome(former, key=f"{screen.name}:former:outcome")
+    with right:
+        st.subheader("Now", anchor=False)
+        _watch(screen, job, kind, rate)
+    with st.container(border=True):
+        if changed:
+            lines = [f"{label}: {then or 'none'} → **{now or 'none'}**" for label, (then, now) in changed.items()]
+            st.markdown("**What differs.** " + "; ".join(lines) + ".")
+        else:
+            st.markdown(
+                "**Both are still the same**: same seed, same start, same weights. Move a slider below *Now*, or "
+                "choose something else in the sidebar, then press Play: both take each step together."
+            )
+        if "Seed" in changed:
+            st.caption("The seeds differ, so the two do not start from the same noise any more.")
+        st.button(
+            "Close the run before", icon=":material/close:", key=f"{screen.name}:release", on_click=screen.release
+        )
 
 
 def begin(page: str, kind: str, spec: Mapping[str, Any]) -> None:

@@ -49,6 +49,8 @@ def watch(
     rate: float = 30,
     student: bool = True,
     settings_changed: Callable[[dict[str, Any]], None] | None = None,
+    view: dict[str, Any] | None = None,
+    view_changed: Callable[[dict[str, Any]], None] | None = None,
 ) -> None:
     """Shows a job.
 
@@ -59,6 +61,8 @@ def watch(
         rate: steps per second at speed 1.
         student: whether there is a pane for the student.
         settings_changed: gets all live settings when one was moved.
+        view: what is shown and how fast, as `links.View.to_dict` gives it; None leaves it to the browser.
+        view_changed: gets the same when somebody has changed it.
     """
     if job.rate is None:
         job.pace(rate)
@@ -69,17 +73,22 @@ def watch(
         "rate": rate,
         "student": student,
         "seen": st.session_state.get(f"{key}:seen"),
+        "view": view,
         **_addresses(),
     }
 
     def on_settings() -> None:
         if settings_changed and (settings := st.session_state[key].get("settings")):
-            settings_changed(settings)
+            settings_changed({k: v for k, v in settings.items() if k != "at"})
+
+    def on_view() -> None:
+        if view_changed and (told := st.session_state[key].get("view")):
+            view_changed(told)
 
     def on_ended() -> None:
         st.session_state[f"{key}:seen"] = st.session_state[key].get("ended")
 
-    callbacks = {"on_settings_change": on_settings, "on_ended_change": on_ended}
+    callbacks = {"on_settings_change": on_settings, "on_ended_change": on_ended, "on_view_change": on_view}
     if routes.are_mounted():
         live_view(data, key=key, served=True, **callbacks)
     else:

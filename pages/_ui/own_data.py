@@ -16,7 +16,7 @@ from cake_core.errors import CakeError
 from .cached import runner
 from .page import Screen
 
-__all__ = ["keep", "offer", "sets"]
+__all__ = ["keep", "offer", "sets", "store"]
 
 SHOWN = 6  # images of each class in the preview
 CLASSES_SHOWN = 8
@@ -85,7 +85,9 @@ def offer(screen: Screen, kind: str) -> None:
 
 def _describe(screen: Screen, name: str) -> None:
     if _known().get(name):
-        st.caption("Yours. Only those who have this page's address can see it.")
+        learned = " The teacher learns these points; **the student never sees them**."
+        also = learned if data.info(name).kind == "points" else ""
+        st.caption(f"Yours. Only those who have this page's address can see it.{also}")
         st.button(
             "Remove from the server",
             icon=":material/delete:",
@@ -131,7 +133,7 @@ def _dialog(screen: Screen, kind: str) -> None:
     title = st.text_input("Name", Path(file.name).stem, max_chars=own.LONGEST_TITLE, key=f"{key}:title:{file.file_id}")
     if st.button("Use these data", type="primary", icon=":material/check:", key=f"{key}:use"):
         try:
-            name = _store(title, examples)
+            name = store(title, examples)
         except CakeError as error:
             st.error(str(error), icon=":material/error:")
             return
@@ -228,7 +230,7 @@ def _read(screen: Screen, file: Any, options: folders.Conversion | None, kind: s
     return found
 
 
-def _store(title: str, examples: Examples) -> str:
+def store(title: str, examples: Examples) -> str:
     """Keeps the examples on the server; returns the set's name.
 
     Raises:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import streamlit as st
 
-from cake_core import data
-from cake_core.config import as_text
+from cake_core import data, devices, links
+from cake_core import teacher as teachers
+from cake_core.config import Config, as_text
 from cake_core.data import own
 from cake_core.errors import CakeError
 from cake_core.jobs import ACTIVE, Job
+from cake_core.links import KINDS_OF_DEVICE, Link, Options, View
 from cake_core.pipeline import Experiment
+from cake_core.undo import Undo
 
 from .cached import runner
 from .owner import new_owner
@@ -22,11 +26,14 @@ from .owner import new_owner
 __all__ = [
     "PAGES",
     "Screen",
+    "began_with",
     "finished_runs",
+    "hides_navigation",
     "job_for",
     "know_teacher",
     "known_teachers",
     "link",
+    "mirror",
     "open_page",
     "page_path",
     "remember",
@@ -113,11 +120,17 @@ class Screen:
     def __init__(self, name: str, default: Experiment):
         self.name, self._default = name, default
         self._key = f"screen:{name}"
-        if self._key not in st.session_state:
+        if first := self._key not in st.session_state:
             st.session_state[self._key] = {"experiment": default, "job": None, "error": ""}
+        fresh = {"notes": [], "view": View(), "options": Options(), "undo": Undo(), "snapshots": {}, "former": None}
+        fresh["kiosk"] = {"turn": 0, "taken": False}
+        for key, value in fresh.items():
+            self._state.setdefault(key, value)
+        if first:
             self._read_url()
         elif (sentence := _missing(self.experiment)) is not None:
             self._state.update(experiment=default, job=None, error=f"{sentence} The defaults are shown instead.")
+        self._state.setdefault("begun", self.experiment)  # what a stand goes back to
 
     # -- what is remembered -------------------------------------------------------------------------------------
 
@@ -130,18 +143,43 @@ class Screen:
         """What the page shows."""
         return self._state["experiment"]
 
+    @property
+    def view(self) -> View:
+        """How it is shown."""
+        return self._state["view"]
+
+    @property
+    def options(self) -> Options:
+        """What is hidden or locked, and whether it plays by itself."""
+        return self._state["options"]
+
+    @property
+    def history(self) -> Undo[Experiment]:
+        """What was shown before, and what was taken back."""
+        return self._state["undo"]
+
+    @property
+    def snapshots(self) -> dict[str, tuple[Experiment, View]]:
+        """What was kept under a name."""
+        return self._state["snapshots"]
+
     def change(self, changes: Mapping[str, str]) -> None:
         """Changes the experiment by the keys that the URL has too. What can't be is refused, and nothing is lost."""
         try:
-            self._state["experiment"] = adapt(self.experiment, changes)
-            self._state["error"] = ""
+            self._show(adapt(self.experiment, changes))
         except CakeError as error:
             self._state["error"] = str(error)
 
     def restart(self, flat: Mapping[str, str]) -> None:
         """Shows another experiment, given by the keys that the URL has too."""
-        self._state["experiment"] = Experiment.from_query(flat)
-        self._state["error"] = ""
+        seed = {"seed": str(self.experiment.seed)} if self.options.keep else {}
+        self._show(Experiment.from_query({**flat, **seed}))
+
+    def _show(self, experiment: Experiment) -> None:
+        """Shows an experiment; the one before can be had back."""
+        if experiment != self.experiment:
+            self.history.did(self.experiment)
+        self._state.update(experiment=experiment, error="", notes=[])
 
     def choose(self, preset: Mapping[str, str]) -> None:
         """A preset: its method and settings, on the data there are."""
@@ -156,31 +194,106 @@ class Screen:
         """Takes over what was moved in the live view."""
         self.change({k: as_text(float(v)) for k, v in settings.items()})
 
+    def look(self, told: Mapping[str, Any]) -> None:
+        """Takes over how the live view shows it."""
+        self._state["view"] = View.of(told)
+
+    def keep_seed(self, keep: bool) -> None:
+        """Whether presets, snapshots and other data leave the seed as it is."""
+        self._state["options"] = replace(self.options, keep=keep)
+
+    def undo(self) -> None:
+        """Shows the experiment before this one."""
+        self._move(self.history.undo)
+
+    def redo(self) -> None:
+        """Shows the experiment that was taken back last."""
+        self._move(self.history.redo)
+
+    def _move(self, move: Any) -> None:
+        state = move(self.experiment, lambda e: _missing(e) is None)
+        if state is not None:
+            self._state.update(experiment=state, error="", notes=[])
+
+    def keep_snapshot(self, name: str) -> None:
+        """Keeps what is shown under a name; a snapshot of the same name gives way."""
+        self.snapshots[name] = (self.experiment, self.view)
+
+    def show_snapshot(self, name: str) -> None:
+        """Shows what was kept under a name. Its seed counts, unless the seed is kept."""
+        experiment, view = self.snapshots[name]
+        if (sentence := _missing(experiment)) is not None:
+            self._state["error"] = sentence
+            return
+        self._show(experiment.replace(seed=self.experiment.seed) if self.options.keep else experiment)
+        self._state["view"] = view
+
+    def drop_snapshot(self, name: str) -> None:
+        """Forgets what was kept under a name."""
+        self.snapshots.pop(name, None)
+
     def show_error(self) -> None:
-        """The sentence about the latest change that was refused."""
+        """The sentence about the latest change that was refused, and what a link could not bring along."""
         if self._state["error"]:
             st.error(self._state["error"], icon=":material/error:")
+        for note in self._state["notes"]:
+            st.warning(note, icon=":material/link:")
+
+    # -- a stand ------------------------------------------------------------------------------------------------
+
+    @property
+    def kiosk(self) -> dict[str, Any]:
+        """Where a stand is: how many presets it has shown, and whether somebody has taken the screen over."""
+        return self._state["kiosk"]
+
+    def follow(self, preset: Mapping[str, str]) -> None:
+        """A stand shows the next preset; there is nothing to take back."""
+        self.choose(preset)
+        self.history.past.clear()
+        self.kiosk["turn"] += 1
+
+    def begin_again(self) -> None:
+        """Puts everything back to how the page was opened."""
+        self.release()
+        self._state.update(experiment=self._state["begun"], view=View(), undo=Undo(), snapshots={}, error="", notes=[])
+        self._state.update(kiosk={"turn": 0, "taken": False}, job=self._forgotten())
+
+    def _forgotten(self) -> None:
+        """Ends the run that is shown: the next one begins at its start."""
+        if (job := runner().find(self._state["job"] or "")) is not None:
+            runner().forget(job)
+
+    # -- the address --------------------------------------------------------------------------------------------
+
+    def link(self, *, job: bool = False, options: Options | None = None) -> Link:
+        """The screen as an address has it.
+
+        Args:
+            job: whether it is about this very run.
+            options: other ones than the screen has.
+        """
+        run = (self._state["job"] or "") if job else ""
+        e = self.experiment
+        return Link(e.to_query(), computed_on(e.device), run, self.view, self.options if options is None else options)
 
     def mirror(self) -> None:
-        """Writes experiment and job to the URL."""
-        wanted = self.experiment.to_query()
-        if self._state["job"]:
-            wanted["job"] = self._state["job"]
-        if st.query_params.to_dict() != wanted:
-            st.query_params.from_dict(wanted)
+        """Writes all that the screen shows to the URL; a stand keeps the one it was opened with."""
+        if not self.options.kiosk:
+            mirror(self.link(job=True))
 
     def _read_url(self) -> None:
-        flat = st.query_params.to_dict()
-        name = flat.pop("job", "")
-        job = runner().find(name)
         try:
+            link = links.read(st.query_params.to_dict())
+            self._state.update(view=link.view, options=link.options)
+            job = runner().find(link.job)
             if job is not None and job.kind == "distill":
-                found, attached = Experiment.from_dict(job.spec["experiment"]), name
+                found, attached, notes = Experiment.from_dict(job.spec["experiment"]), link.job, []
             else:
+                flat, notes = at_home(link)
                 found, attached = Experiment.from_query({**self.experiment.to_query(), **flat}), None
             if _kind(found) != _kind(self.experiment):
                 raise CakeError(f"it shows {_kind(found)}, and this page {_kind(self.experiment)}.")
-            self._state.update(experiment=found, job=attached)
+            self._state.update(experiment=found, job=attached, notes=notes)
         except CakeError as error:
             self._state["error"] = f"This link can't be followed as it is: {error} The defaults are shown instead."
 
@@ -206,6 +319,41 @@ class Screen:
         self._state["job"] = job.name
         return job
 
+    # -- the run before, beside this one --------------------------------------------------------------------------
+
+    @property
+    def former(self) -> Experiment | None:
+        """What the run beside this one does; None where there is none."""
+        return self._state["former"] and self._state["former"]["experiment"]
+
+    def hold(self) -> None:
+        """Keeps the run that is shown, to go beside the next one: the same start, and then other weights."""
+        self._state.update(former={"experiment": self.experiment, "job": self._state["job"]}, job=None)
+
+    def release(self) -> None:
+        """Lets the run beside this one go."""
+        former, self._state["former"] = self._state["former"], None
+        if former and (job := runner().find(former["job"] or "")) is not None:
+            runner().forget(job)
+
+    def former_job(self, job: Job) -> Job:
+        """The run beside `job`, in lock-step with it; both begin anew when they meet.
+
+        Raises:
+            CakeError: this session holds too many jobs.
+        """
+        state = self._state["former"]
+        other = runner().find(state["job"] or "")
+        if other is None:
+            spec = {"experiment": state["experiment"].to_dict()}
+            other = runner().submit("distill", spec, owner=st.session_state.owner)
+            state["job"] = other.name
+        if other.partner is not job:
+            for one in (other, job):
+                one.reset()
+            runner().pair(other, job)
+        return other
+
     def _fits(self, theirs: Mapping[str, Any]) -> bool:
         """Whether the experiment of a job is the page's, but for what may change while it runs."""
         # The data first: those of another experiment may have been removed, and then it is no experiment any more.
@@ -219,6 +367,104 @@ class Screen:
         if changed and job.state in ACTIVE:
             job.set(**changed)
         theirs.update(changed)
+
+
+# -- links that come from elsewhere ----------------------------------------------------------------------------------
+
+C = TypeVar("C", bound=Config)
+
+
+def mirror(link: Link) -> None:
+    """Writes a link to the URL."""
+    if st.query_params.to_dict() != (wanted := link.to_query()):
+        st.query_params.from_dict(wanted)
+
+
+def began_with(key: str, config: type[C], own_keys: tuple[str, ...] = ()) -> tuple[C, dict[str, str]]:
+    """What the address says when a page is opened for the first time; the defaults where it says nothing.
+
+    For pages that have settings, and no run to share: they `mirror` a link of what their widgets have.
+
+    Args:
+        key: under which the session keeps it.
+        config: the settings.
+        own_keys: of the page, beside those of the settings.
+
+    Returns:
+        The settings, and what the address has under the page's own keys.
+    """
+    if key not in st.session_state:
+        start, rest = config.from_dict({}), {}
+        try:
+            flat, notes = at_home(links.read(st.query_params.to_dict()))
+            rest = {k: flat.pop(k) for k in own_keys if k in flat}
+            start = config.from_query(flat) if flat else start
+            for note in notes:
+                st.warning(note, icon=":material/link:")
+        except CakeError as error:
+            sentence = f"This link can't be followed as it is: {error} The defaults are shown instead."
+            st.error(sentence, icon=":material/error:")
+        st.session_state[key] = (start, rest)
+    return st.session_state[key]
+
+
+def hides_navigation() -> bool:
+    """Whether the address says that other pages are not to be seen."""
+    try:
+        options = links.read(st.query_params.to_dict()).options
+    except CakeError:
+        return False
+    return options.kiosk or not options.shows("navigation")
+
+
+def computed_on(device: str = "auto") -> str:
+    """The type of the device that a name stands for here."""
+    return devices.available()[0] if device == "auto" else device.split(":")[0]
+
+
+def at_home(link: Link) -> tuple[dict[str, str], list[str]]:
+    """The experiment of a link as it can be had on this machine.
+
+    Returns:
+        Its keys, and a sentence for everything that will not be the same.
+    """
+    flat, notes, here = dict(link.flat), [], devices.available()
+    name = flat.get("data", flat.get("data.name", ""))
+    if own.is_own(name) and own.find(name) is None:
+        flat = {k: v for k, v in flat.items() if k not in ("data", "teacher") and not k.startswith("data.")}
+        notes.append(
+            "This link is about a data set of somebody's own that is not here (any more). Everything else is as in the "
+            "link, on the page's usual data: **the samples are others**."
+        )
+    teacher = flat.get("teacher", "")
+    if teacher.startswith("run:") and not _is_here(teacher):
+        del flat["teacher"]
+        notes.append(
+            "This link is about a teacher that was trained or imported on another machine, or is not kept any more. "
+            "The usual teacher of these data takes its place: **the samples are others**."
+        )
+    on = computed_on(flat["device"]) if flat.get("device", "auto") != "auto" else link.on
+    if on in KINDS_OF_DEVICE and on not in here:
+        flat.pop("device", None)
+        notes.append(
+            f"The samples of this link were made on {KINDS_OF_DEVICE[on]}, and there is none here. They are made on "
+            f"{KINDS_OF_DEVICE[here[0]]}, where the same seed gives other random numbers: **the samples are others**, "
+            "of the same kind."
+        )
+    elif on and on != computed_on(flat.get("device", "auto")):
+        flat["device"] = on  # there is one here, though it is not the usual choice
+    return flat, notes
+
+
+def _is_here(teacher: str) -> bool:
+    try:
+        teachers.card(teacher)
+    except CakeError:
+        return False
+    return True
+
+
+# -- teachers and experiments for other pages ------------------------------------------------------------------------
 
 
 def know_teacher(name: str, dataset: str, title: str) -> None:
@@ -241,7 +487,10 @@ def use_teacher(screen: str, data_config: Mapping[str, Any], teacher: str) -> No
 
 def show_experiment(screen: str, flat: Mapping[str, str]) -> None:
     """Has a screen show an experiment, given by the keys that the URL has too, when it is opened next."""
-    st.session_state[f"screen:{screen}"] = {"experiment": Experiment.from_query(flat), "job": None, "error": ""}
+    state = st.session_state.setdefault(f"screen:{screen}", {})
+    if "undo" in state:
+        state["undo"].did(state["experiment"])
+    state.update({"experiment": Experiment.from_query(flat), "job": None, "error": "", "notes": [], "former": None})
 
 
 def _missing(experiment: Experiment) -> str | None:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -24,7 +25,9 @@ from cake_core.errors import CakeError
 from cake_core.jobs import ACTIVE, Job, Message
 
 from .cached import runner
+from .drawing_board import drawing_board
 from .embedding_view import embedding_view
+from .kiosk_watch import kiosk_watch
 from .live_view import SCRIPT, VERSION
 from .lockstep import lockstep
 
@@ -49,8 +52,7 @@ def routes() -> list[BaseRoute]:
     return [
         WebSocketRoute("/live/{job}", live),
         Route(f"/live/{VERSION}/live_view.js", lambda request: FileResponse(SCRIPT, headers=FOREVER)),
-        Route(f"/{embedding_view.address}", lambda request: FileResponse(embedding_view.script, headers=FOREVER)),
-        Route(f"/{lockstep.address}", lambda request: FileResponse(lockstep.script, headers=FOREVER)),
+        *(Route(f"/{c.address}", script_of(c)) for c in (embedding_view, lockstep, drawing_board, kiosk_watch)),
         Route(f"/live/{plotly.__version__}/plotly.min.js", lambda request: FileResponse(PLOTLY, headers=FOREVER)),
         Route("/live/recordings/{name}", recording),
         Route("/live/studies/{study}/{trial}", trial),
@@ -63,6 +65,11 @@ def routes() -> list[BaseRoute]:
 def are_mounted() -> bool:
     """Whether this server has the endpoints (it has not where `frame.py` runs without `app.py`)."""
     return _mounted
+
+
+def script_of(component: Any) -> Callable[[Request], Response]:
+    """Answers with the script of a component of ours."""
+    return lambda request: FileResponse(component.script, headers=FOREVER)
 
 
 async def recording(request: Request) -> Response:

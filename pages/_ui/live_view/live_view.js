@@ -205,7 +205,7 @@ class Plane {
         paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: theme.text }, xaxis: axis,
         yaxis: { ...axis, range: [-w, w], scaleanchor: "x" },
       },
-      { displaylogo: false, displayModeBar: drag ? "hover" : false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] },
+      { displaylogo: false, displayModeBar: drag ? "hover" : false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "sendChartToCloud"] },
     );
   }
   size() {
@@ -778,6 +778,7 @@ class Slider {
     const { scale, low, high } = this.spec;
     const t = scale !== "log" ? (value - low) / (high - low) : value <= 0 ? 0 : Math.log(value / this.low) / Math.log(high / this.low);
     this.input.value = Math.round(TICKS * t);
+    this.input.disabled = !!this.spec.locked;
     this.show(value);
   }
   show(value) {
@@ -833,7 +834,8 @@ class LiveView {
     for (const s of SPEEDS) d.speed.append(element("option", { value: s, textContent: `${s}×`, selected: s === 1 }));
     d.speed.onchange = () => {
       this.speed = +d.speed.value;
-      this.send({ op: "rate", rate: (this.data.rate ?? STEPS_PER_SECOND) * this.speed });
+      this.pace();
+      this.tellView();
     };
     d.time.oninput = () => this.seek((+d.time.value / 1000) * this.history.end);
     d.options.querySelectorAll("input").forEach((box) => {
@@ -842,6 +844,7 @@ class LiveView {
         if (box.name === "arrows") this.tellWishes();
         if (box.name === "trails") this.teacher?.clearTrails();
         this.redraw = true;
+        this.tellView();
       };
     });
     d.help.onclick = (event) => event.target.closest("button") && this.toggleHelp(false);
@@ -854,6 +857,7 @@ class LiveView {
     const before = this.data ?? {};
     Object.assign(this, { data, setStateValue, setTriggerValue });
     this.readTheme();
+    if (data.view && JSON.stringify(data.view) !== JSON.stringify(before.view)) this.takeView(data.view);
     if (data.job !== before.job || data.recording !== before.recording) this.attach();
     if (JSON.stringify(data.sliders) !== JSON.stringify(before.sliders)) this.makeSliders();
     if (data.feed && data.feed !== before.feed) this.feed(data.feed);
@@ -880,7 +884,7 @@ class LiveView {
           this.showStatus();
           if (yes) {
             this.backlog = true;
-            if (this.speed !== 1) this.dom.speed.onchange();
+            if (this.speed !== 1) this.pace();
             if (this.options.arrows) this.tellWishes();
           }
         },
@@ -979,7 +983,7 @@ class LiveView {
       const painter = (this.painter = new Painter(scene.shape)), choose = (sample) => this.choose(sample);
       const film = (sample) => this.data.socket && ((kind, button) => this.film(kind, sample(), button));
       painter.look = this.look;
-      this.sheet = new Sheet(stage, scene, painter, { choose, look: (name) => (painter.look = this.look = name), film: film(() => null) });
+      this.sheet = new Sheet(stage, scene, painter, { choose, look: (name) => this.tellView((painter.look = this.look = name)), film: film(() => null) });
       this.detail = new Detail(stage, scene, painter, { choose, film: film(() => this.detail.chosen) });
       if (!this.data.recording) this.tellWishes();
     } else if (scene.kind === "figure") {
@@ -1004,6 +1008,30 @@ class LiveView {
       this.banner("The chart library could not be loaded. Reload the page; if that does not help, check the network.");
       console.error(error);
     }
+  }
+
+  // -- how it is shown, which the address has too -------------------------------------------------------------------
+
+  takeView({ show, speed }) {
+    const look = show.includes("stretched") ? "stretched" : "pixels", before = JSON.stringify(this.options) + this.speed + this.look;
+    for (const box of this.dom.options.querySelectorAll("input")) this.options[box.name] = box.checked = show.includes(box.name);
+    Object.assign(this, { speed, look });
+    this.dom.speed.value = speed;
+    if (this.painter) this.painter.look = look;
+    for (const radio of this.dom.stage.querySelectorAll("[name=look]")) radio.checked = radio.value === look;
+    if (!this.socket || before === JSON.stringify(this.options) + this.speed + this.look) return; // a new socket asks by itself
+    this.pace();
+    this.tellWishes();
+    this.redraw = true;
+  }
+  tellView() {
+    if (!this.data.view) return;
+    const show = Object.keys(this.options).filter((name) => this.options[name]);
+    // The time: the same words again count too, where Python has gone back meanwhile.
+    this.setStateValue("view", { show: this.look === "stretched" ? [...show, "stretched"] : show, speed: this.speed, at: Date.now() });
+  }
+  pace() {
+    this.send({ op: "rate", rate: (this.data.rate ?? STEPS_PER_SECOND) * this.speed });
   }
 
   // -- one image among many -----------------------------------------------------------------------------------------
@@ -1106,7 +1134,8 @@ class LiveView {
     if (event.target.closest?.("input:not([type=range], [type=radio]), textarea, select, [contenteditable], [role=dialog]")) return;
     const actions = { " ": () => this.toggle(), ArrowRight: () => this.stepOnce(), r: () => this.reset(), "?": () => this.toggleHelp(), Escape: () => this.close() };
     const action = actions[event.key];
-    if (!action || (event.target.closest?.("input, button, a, summary") && !["r", "?", "Escape"].includes(event.key))) return;
+    const busy = event.key === " " ? "input, button, summary" : "input, button, a, summary"; // the space bar means nothing to a link
+    if (!action || (event.target.closest?.(busy) && !["r", "?", "Escape"].includes(event.key))) return;
     event.preventDefault();
     action();
   }
@@ -1146,7 +1175,7 @@ class LiveView {
   }
   settle() {
     // The value goes to the session and the URL once the finger is off.
-    this.setStateValue("settings", Object.fromEntries(this.sliders.map((s) => [s.spec.name, s.read()])));
+    this.setStateValue("settings", { ...Object.fromEntries(this.sliders.map((s) => [s.spec.name, s.read()])), at: Date.now() });
   }
 
   // -- words --------------------------------------------------------------------------------------------------------
