@@ -29,6 +29,7 @@ NUMBERS = [
     ),
     ("hit_rate", "Steered where told", "percent", "Share of samples that the teacher puts into their steering class."),
     ("confidence", "Teacher's confidence", "percent", "Mean probability of the class the teacher names."),
+    ("variation", "Roughness", "number", "Mean total variation of the images: how much neighbouring pixels differ."),
     (
         "forward_calls",
         "Teacher calls",
@@ -49,6 +50,7 @@ def watch(
     rate: float = 30,
     student: bool = True,
     settings_changed: Callable[[dict[str, Any]], None] | None = None,
+    show: Iterable[str] = (),
 ) -> None:
     """Shows a job.
 
@@ -59,6 +61,7 @@ def watch(
         rate: steps per second at speed 1.
         student: whether there is a pane for the student.
         settings_changed: gets all live settings when one was moved.
+        show: what is switched on when a job is shown for the first time: "trails", "arrows", "data".
     """
     if job.rate is None:
         job.pace(rate)
@@ -68,6 +71,7 @@ def watch(
         "numbers": [dict(zip(("name", "label", "format", "help"), n, strict=True)) for n in NUMBERS],
         "rate": rate,
         "student": student,
+        "show": list(show),
         "seen": st.session_state.get(f"{key}:seen"),
         **_addresses(),
     }

@@ -37,6 +37,7 @@ __all__ = [
 # Name -> title and icon, in the order of the navigation.
 PAGES = {
     "home": ("Home", ":material/cake:"),
+    "lessons": ("Learn", ":material/history_edu:"),
     "two_moons": ("Two moons", ":material/scatter_plot:"),
     "teacher": ("Teacher", ":material/school:"),
     "images": ("Images", ":material/grid_view:"),
@@ -46,6 +47,7 @@ PAGES = {
     "few_call": ("Few calls", ":material/key:"),
     "detect": ("Detect", ":material/fingerprint:"),
     "methods": ("Methods", ":material/menu_book:"),
+    "glossary": ("Glossary", ":material/dictionary:"),
 }
 
 

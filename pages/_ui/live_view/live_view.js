@@ -854,10 +854,18 @@ class LiveView {
     const before = this.data ?? {};
     Object.assign(this, { data, setStateValue, setTriggerValue });
     this.readTheme();
+    if (data.job !== before.job && data.show?.length) this.begin(data.show);
     if (data.job !== before.job || data.recording !== before.recording) this.attach();
     if (JSON.stringify(data.sliders) !== JSON.stringify(before.sliders)) this.makeSliders();
     if (data.feed && data.feed !== before.feed) this.feed(data.feed);
     this.showStatus();
+  }
+
+  begin(show) {
+    // What a lesson wants to be seen from the beginning; whoever watches may change it.
+    this.dom.options.querySelectorAll("input").forEach((box) => {
+      if (box.name in this.options) box.checked = this.options[box.name] = show.includes(box.name);
+    });
   }
 
   attach() {

@@ -1,0 +1,48 @@
+"""Words where they stand: a term's sentence, its equation, and where it is in print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import streamlit as st
+
+from cake_core.glossary import GLOSSARY, Term, explaining
+
+__all__ = ["for_live_view", "show_term", "words"]
+
+
+def words(names: Iterable[str], *, key: str, heading: str = "Words of this step") -> None:
+    """A row of terms; each opens what it means.
+
+    Args:
+        names: keys of the glossary.
+        key: prefix of the widgets' keys.
+        heading: stands before them.
+    """
+    names = list(names)
+    if not names:
+        return
+    st.caption(heading)
+    with st.container(horizontal=True, gap="small"):
+        for name in names:
+            term = GLOSSARY[name]
+            with st.popover(term.title, icon=":material/info:", key=f"{key}:word:{name}"):
+                show_term(term)
+
+
+def show_term(term: Term) -> None:
+    """What a term means."""
+    st.markdown(term.sentence)
+    if term.equation:
+        st.latex(term.equation)
+    if term.where:
+        st.caption(f"Where: {term.where}.")
+
+
+def for_live_view(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The terms that explain numbers, settings and losses of the live view, by their names there."""
+    found = {name: GLOSSARY[key] for name in names if (key := explaining(name)) is not None}
+    return {
+        name: {"title": t.title, "sentence": t.sentence, "equation": t.plain, "where": t.where}
+        for name, t in found.items()
+    }
