@@ -12,7 +12,7 @@ import streamlit as st
 
 from cake_core.jobs import ACTIVE, Job, Message
 
-from . import routes
+from . import routes, words
 from .live_view import live_view
 
 __all__ = ["NUMBERS", "prefix", "replay", "wait_for", "watch"]
@@ -65,13 +65,15 @@ def watch(
     """
     if job.rate is None:
         job.pace(rate)
+    sliders = list(sliders)
     data = {
         "job": job.name,
-        "sliders": list(sliders),
+        "sliders": sliders,
         "numbers": [dict(zip(("name", "label", "format", "help"), n, strict=True)) for n in NUMBERS],
         "rate": rate,
         "student": student,
         "show": list(show),
+        "words": words.for_live_view([*(n[0] for n in NUMBERS), *(s["name"] for s in sliders)]),
         "seen": st.session_state.get(f"{key}:seen"),
         **_addresses(),
     }
