@@ -61,6 +61,7 @@ __all__ = [
     "frame_facts",
     "load",
     "parse",
+    "read",
     "rehearse",
     "result_facts",
     "setting_facts",
@@ -354,13 +355,27 @@ def load(where: Iterable[Path] | None = None) -> tuple[dict[str, Lesson], dict[s
     for folder in folders() if where is None else where:
         for path in sorted(folder.glob("*.md")):
             try:
-                name = re.sub(r"^\d+-", "", path.stem)
+                name = _name(path)
                 if name in found:
                     raise CakeError(f"There is a lesson '{name}' already. Give the file another name.")
-                found[name] = parse(name, _read(path))
+                found[name] = read(path)
             except CakeError as error:
                 refused[path.name] = str(error)
     return found, refused
+
+
+def read(path: Path) -> Lesson:
+    """The lesson of a file.
+
+    Raises:
+        CakeError: it can't be read, or something in it is wrong.
+    """
+    return parse(_name(path), _read(path))
+
+
+def _name(path: Path) -> str:
+    """A lesson's name: that of its file without the number that orders it."""
+    return re.sub(r"^\d+-", "", path.stem)
 
 
 def _read(path: Path) -> str:

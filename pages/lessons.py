@@ -16,7 +16,7 @@ if "lesson:open" not in st.session_state:  # a link to a lesson, and to one of i
 name = st.session_state["lesson:open"]
 
 if name in found:
-    open_page("Learn", "Predict what will happen, run it, and see why. What you reach is checked against the real run.")
+    open_page(found[name].title, found[name].about)
     names = [*found, ""]
     lesson.show_lesson(found[name], following=names[names.index(name) + 1])
     st.query_params.from_dict({"lesson": name, "step": str(lesson.Learner(found[name]).at + 1)})

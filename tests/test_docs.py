@@ -83,7 +83,7 @@ def test_public_things_have_docstrings(name):
 
 COMMANDS = (
     "methods", "datasets", "models", "teachers", "import_data", "train_teacher", "import_teacher", "distill", "record",
-    "reproduce", "serve", "steal", "train_diffusion", "detect",
+    "reproduce", "serve", "steal", "train_diffusion", "detect", "lessons",
 )  # fmt: skip
 
 

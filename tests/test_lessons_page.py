@@ -28,7 +28,7 @@ def test_from_the_list_to_the_answer():
     app.radio(key="lesson:naive:1:ask").set_value(0).run()
     assert app.button(key="lesson:naive:next").label == "Next"
     press(app, "lesson:naive:next")  # the run
-    assert "Goal: " in text_of(app)
+    assert "Goal:" in text_of(app)
     assert app.button(key="lesson:naive:next").label == "Skip"
     name = app.session_state["screen:lesson:naive"]["job"]
     job = runner().find(name)
@@ -36,7 +36,7 @@ def test_from_the_list_to_the_answer():
     job.pace(0)
     job.play()
     wait(app, name)
-    assert "Goal reached: " in text_of(app)
+    assert "Goal reached:" in text_of(app)
     assert app.button(key="lesson:naive:next").label == "Next"
     assert app.session_state["lessons"]["naive"]["kept"]["noise.agreement"] == job.result["outcome"]["agreement"]
     press(app, "lesson:naive:next")  # the next run has an experiment of its own

@@ -205,7 +205,7 @@ def show_lesson(lesson: Lesson, following: str) -> None:
     learner.check()
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button("All lessons", key="lesson:leave", icon=":material/arrow_back:", on_click=_open, args=("",))
-        st.markdown(f"**{lesson.title}** · step {learner.at + 1} of {len(lesson.steps)}")
+        st.markdown(f"Step {learner.at + 1} of {len(lesson.steps)}")
     st.progress((learner.at + learner.finished(learner.at)) / len(lesson.steps))
     left, right = st.columns([2, 3], gap="large")
     with left:
@@ -279,8 +279,8 @@ def _show_goals(learner: Learner) -> None:
         for goal, met in zip(learner.step.goals, learner.met(place), strict=True):
             standing = "" if met else goal.standing(facts)
             sign = ":green[:material/check_circle:]" if met else ":material/radio_button_unchecked:"
-            said = "Goal reached: " if met else "Goal: "
-            st.markdown(f"{sign} **{said}**{goal.sentence}" + (f" *({standing})*" if standing else ""))
+            said = "Goal reached:" if met else "Goal:"
+            st.markdown(f"{sign} **{said}** {goal.sentence}" + (f" *({standing})*" if standing else ""))
 
     goals()
 
