@@ -18,6 +18,8 @@ from cake_core.methods import METHODS
 from cake_core.reproduce import FIGURES
 from cake_core.teacher import TeacherCard
 
+from .words import help_with
+
 __all__ = [
     "RESULTS",
     "STILL",
@@ -64,7 +66,7 @@ def show_outcome(job: Job, *, key: str) -> None:
             _rate("Agreement over plane", outcome, "plane_agreement", "Share of the plane in view.")
             cover = f"{100 * outcome['coverage']:.0f} %"
             help = "Share of the boundary's length in view that has a sample within 0.1."
-            st.metric("Boundary covered", cover, "no sampling error", **_quiet(help))
+            st.metric("Boundary covered", cover, "no sampling error", **_quiet(help_with(help, "coverage")))
     left, right = st.columns([3, 2], gap="large")
     left.plotly_chart(figures.copies(outcome, control), key=f"{key}:bars", config=STILL)
     judged = (
@@ -96,7 +98,8 @@ def show_outcome(job: Job, *, key: str) -> None:
 def _rate(label: str, values: Mapping[str, Any], name: str, help: str) -> None:
     low, high = values[f"{name}_interval"]
     below = f"{100 * low:.1f} to {100 * high:.1f} %"
-    st.metric(label, f"{100 * values[name]:.1f} %", below, **_quiet(f"{help} Below: the 95 % interval."))
+    help = help_with(f"{help} Below: the 95 % interval.", name)
+    st.metric(label, f"{100 * values[name]:.1f} %", below, **_quiet(help))
 
 
 def _quiet(help: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from cake_core.glossary import GLOSSARY, Term, explaining
 
-__all__ = ["for_live_view", "show_term", "words"]
+__all__ = ["for_live_view", "help_with", "show_term", "words"]
 
 
 def words(names: Iterable[str], *, key: str, heading: str = "Words of this step") -> None:
@@ -37,6 +37,20 @@ def show_term(term: Term) -> None:
         st.latex(term.equation)
     if term.where:
         st.caption(f"Where: {term.where}.")
+
+
+def help_with(help: str, name: str) -> str:
+    """A help text, and behind it the equation and the place in print of the term that explains a number or setting."""
+    key = explaining(name)
+    if key is None:
+        return help
+    term = GLOSSARY[key]
+    parts = [
+        help,
+        f"${term.equation}$" if term.equation else "",
+        f"*{term.title}: {term.where}.*" if term.where else "",
+    ]
+    return "\n\n".join(filter(None, parts))
 
 
 def for_live_view(names: Iterable[str]) -> dict[str, dict[str, str]]:

@@ -850,6 +850,10 @@ class Explainer {
     view.follow();
     Object.assign(this, { active: true, frame: null, after: view.history.frames.at(-1)?.t ?? 0, asked: performance.now() });
     this.root.hidden = false;
+    const { stage } = view.dom, points = view.scene?.kind === "points";
+    if (points) view.teacher.root.after(this.root); // in the student's place: picture and words side by side
+    else stage.parentElement.before(this.root);
+    view.root.classList.toggle("explaining", points);
     write(this.title, "One step, taken apart");
     write(this.caption, ["done", "failed", "stopped"].includes(view.status.state) ? "This run has ended. Press Reset, and explain one of its steps." : "The step is being computed…");
     this.sample.replaceChildren();
@@ -861,7 +865,9 @@ class Explainer {
     if (!this.active) return;
     Object.assign(this, { active: false, frame: null });
     this.root.hidden = true;
+    this.view.root.classList.remove("explaining");
     this.view.tellWishes();
+    this.view.layout();
     this.view.redraw = true;
   }
   take(frame) {
@@ -907,20 +913,20 @@ class Explainer {
     this.show(this.phase);
   }
   words(a) {
-    const name = (t) => t.name.replaceAll("_", " "), list = (texts) => texts.join("; ");
-    const told = a.right == null ? "" : ` ${percent(a.right)} of the samples are in the class that they were told (those with a ring are not).`;
+    const images = !!this.frame.images, name = (t) => t.name.replaceAll("_", " "), list = (texts) => texts.join("; ");
+    const told = a.right == null ? "" : ` ${percent(a.right)} of the samples are in the class that they were told${this.frame.images ? "" : " (those with a ring are not)"}.`;
     const range = a.eta[0] === a.eta[1] ? short(a.eta[0]) : `${short(a.eta[0])} (first mini-batch) to ${short(a.eta[1])} (last)`;
     const clip = a.clip > 0 ? ` Their sum is shortened to at most ${short(a.clip)}, which it was for ${percent(a.clipped)} of the samples.` : "";
     return [
       `Predict. The teacher gives each sample its probabilities; it is sure to ${percent(a.confidence)} on average.${told}`,
       a.terms.length
-        ? `Losses. What each term says is wrong, weighted, per sample on average: ${list(a.terms.map((t) => `${name(t)} ${t.loss == null ? "(no sum over samples)" : short(t.loss)} (weight ${short(t.weight)})`))}. The larger the circle, the larger the loss.`
+        ? `Losses. What each term says is wrong, weighted, per sample on average: ${list(a.terms.map((t) => `${name(t)} ${t.loss == null ? "(no sum over samples)" : short(t.loss)} (weight ${short(t.weight)})`))}.${images ? "" : " The larger the circle, the larger the loss."}`
         : "Losses. This method has none: it does not ask the teacher where to go.",
       a.terms.length
-        ? `Gradients. Each term pulls downhill, with its own arrow; mean length, weighted: ${list(a.terms.map((t) => `${name(t)} ${short(t.gradient)}`))}.${clip}`
+        ? `Gradients. ${images ? "Each term wants other pixels changed (orange: brighter raises its loss)" : "Each term pulls downhill, with its own arrow"}; mean length, weighted: ${list(a.terms.map((t) => `${name(t)} ${short(t.gradient)}`))}.${clip}`
         : "Gradients. There are none.",
       a.terms.length
-        ? `Move. Samples follow the sum of the arrows, of mean length ${short(a.followed)}, times the step size, ${range}: ${short(a.move)} on average.`
+        ? `Move. Samples go against the sum of the gradients, of mean length ${short(a.followed)}, times the step size, ${range}: ${short(a.move)} on average.`
         : "Move. Without a gradient nothing moves yet.",
       a.noise > 0 ? `Noise. Then each sample gets a random push of ${short(a.noise)} on average.` : "Noise. This method adds none: the step is done.",
     ];
@@ -952,6 +958,7 @@ class Explainer {
     const [channels, height, width] = this.view.scene.shape, size = channels * height * width;
     const maps = [...f.anatomy.terms.map((t, i) => [t.name, f.anatomy_gradients.subarray(i * size, (i + 1) * size), 2]), ["together", f.anatomy_followed, 2], ["move", f.anatomy_move, 3], ["noise", f.anatomy_noise, 4]];
     for (const [name, values, phase] of maps) {
+      if (!values.some(Boolean)) continue; // a method without noise
       const canvas = element("canvas"), target = pixelsOf(canvas, width, height), mean = new Float32Array(height * width);
       for (let c = 0; c < channels; c++) for (let i = 0; i < mean.length; i++) mean[i] += values[c * mean.length + i] / channels;
       const peak = mean.reduce((most, v) => Math.max(most, Math.abs(v)), 1e-30);
