@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
+import plotly.graph_objects as go
 import streamlit as st
 
+from cake_core.alt_text import alt_text
 from cake_core.glossary import GLOSSARY, Term, explaining
 
-__all__ = ["for_live_view", "help_with", "show_term", "words"]
+__all__ = ["chart", "for_live_view", "help_with", "show_term", "words"]
 
 
 def words(names: Iterable[str], *, key: str, heading: str = "Words of this step") -> None:
@@ -37,6 +40,18 @@ def show_term(term: Term) -> None:
         st.latex(term.equation)
     if term.where:
         st.caption(f"Where: {term.where}.")
+
+
+def chart(figure: go.Figure, *, key: str, place: Any = st, **options: Any) -> Any:
+    """A chart, with what it says in words for who does not see it.
+
+    Args:
+        figure: what is shown.
+        key: of the element.
+        place: a container to put it into.
+        options: of `st.plotly_chart`.
+    """
+    return place.plotly_chart(figure, key=key, alt=alt_text(figure), **options)
 
 
 def help_with(help: str, name: str) -> str:
