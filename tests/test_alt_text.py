@@ -41,4 +41,4 @@ def test_every_picture_of_a_page_has_its_words():
         for call in re.findall(r"\.(?:plotly_chart|image)\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)", source):
             assert "alt=" in call, f"{path.name}: {call[:80]}"
             seen += 1
-    assert seen >= 7
+    assert seen >= 5
