@@ -70,11 +70,11 @@ class Learner:
         return max((r for r in self.lesson.runs if r <= self.at), default=None)
 
     @property
-    def question(self) -> int | None:
-        """The prediction that an explanation answers: the latest one before it, where nothing else has explained it."""
-        before = range(self.at - 1, -1, -1)
-        place = next((i for i in before if self.lesson.steps[i].kind != "run"), None)
-        return place if place is not None and self.lesson.steps[place].kind == "predict" else None
+    def questions(self) -> list[int]:
+        """The predictions that an explanation answers: those since the one before it, first to last."""
+        kinds = [step.kind for step in self.lesson.steps[: self.at]]
+        since = max((i + 1 for i, kind in enumerate(kinds) if kind == "explain"), default=0)
+        return [i for i in range(since, self.at) if kinds[i] == "predict"]
 
     # -- the run of a step --------------------------------------------------------------------------------------
 
@@ -222,7 +222,7 @@ def _show_step(learner: Learner) -> None:
         st.caption(f"{ICONS[step.kind]} {KINDS[step.kind]}")
         st.subheader(step.title, anchor=False)
         if step.kind == "explain":
-            _show_answer(learner)
+            _show_answers(learner)
         if step.text:
             st.markdown(lessons.written(step.text, learner.notes["kept"]))
         if step.kind == "predict":
@@ -249,21 +249,18 @@ def _ask(learner: Learner, key: str) -> None:
         st.caption("Noted. Go on, and see whether it comes true.")
 
 
-def _show_answer(learner: Learner) -> None:
-    """What was predicted, and whether it is so."""
-    place = learner.question
-    if place is None:
-        return
-    asked, chosen = learner.lesson.steps[place], learner.notes["answers"].get(place)
-    right = "; ".join(asked.options[i] for i in asked.answers)
-    if chosen is None:
-        st.info(f"The question was: {asked.title} The answer: *{right}*.", icon=":material/psychology:")
-    elif chosen in asked.answers:
-        st.success(f"You predicted: *{asked.options[chosen]}*. So it is.", icon=":material/check:")
-    else:
-        st.warning(
-            f"You predicted: *{asked.options[chosen]}*. It is otherwise: *{right}*.", icon=":material/swap_horiz:"
-        )
+def _show_answers(learner: Learner) -> None:
+    """What was predicted since the last explanation, and whether it is so."""
+    for place in learner.questions:
+        asked, chosen = learner.lesson.steps[place], learner.notes["answers"].get(place)
+        right = "; ".join(asked.options[i] for i in asked.answers)
+        if chosen is None:
+            st.info(f"The question was: {asked.title} The answer: *{right}*.", icon=":material/psychology:")
+        elif chosen in asked.answers:
+            st.success(f"{asked.title} You predicted: *{asked.options[chosen]}*. So it is.", icon=":material/check:")
+        else:
+            said = f"{asked.title} You predicted: *{asked.options[chosen]}*. It is otherwise: *{right}*."
+            st.warning(said, icon=":material/swap_horiz:")
 
 
 def _show_goals(learner: Learner) -> None:
