@@ -48,7 +48,7 @@ from .glossary import GLOSSARY
 from .lineup import KINDS, LineUpConfig
 from .methods import METHODS
 from .models import MODELS
-from .pipeline import Experiment
+from .pipeline import Experiment, Update
 
 __all__ = [
     "FACTS",
@@ -630,6 +630,8 @@ def rehearse(lesson: Lesson, *, seed: int = 0, solved: bool = True) -> Iterator[
         for update in task:
             if update.stage == "control" and not _asks_about_control(step):
                 break  # half of the time for a number that nobody asks for
+            if not _is_looked_at(update):
+                continue
             frame = task.frame(update, 0, update.progress >= 1)
             if frame is not None:
                 facts = kept | settings | frame_facts(frame) | {"state": "running"}
@@ -640,6 +642,16 @@ def rehearse(lesson: Lesson, *, seed: int = 0, solved: bool = True) -> Iterator[
         if step.keep:
             kept |= {f"{step.keep}.{k}": v for k, v in own.items()}
         yield Rehearsal(place, tuple(met), facts)
+
+
+EVERY = 20  # steps: a learner's page does not look at each of them either
+
+
+def _is_looked_at(update: Update) -> bool:
+    """Whether a rehearsal takes a frame of a moment: now and then, and at the end of making samples and of the run."""
+    if update.snapshot is not None:
+        return update.snapshot.step % EVERY == 0 or update.snapshot.step == update.snapshot.total
+    return update.progress >= 1 or update.training is None
 
 
 def _outcome(task: Any) -> dict[str, Any]:

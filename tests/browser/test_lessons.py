@@ -19,7 +19,7 @@ def test_a_lesson_is_played_with_the_mouse(server, live: Live):  # noqa: F811
     live.click("play")
     live.until(lambda: live.step > 10)
     slider = page.locator(".cake-live .slider input").nth(1)
-    slider.evaluate("(e) => { e.value = 870; e.dispatchEvent(new Event('input', {bubbles: true})); }")
+    slider.evaluate("(e) => { e.value = 429; e.dispatchEvent(new Event('input', {bubbles: true})); }")
     slider.evaluate("(e) => e.dispatchEvent(new Event('change', {bubbles: true}))")
     live.until(lambda: page.get_by_text("Goal reached:").count() == 2, 150)
     page.get_by_role("button", name="Next", exact=True).wait_for(timeout=60_000)
