@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from cake_core import data, lessons
-from cake_core.jobs import ACTIVE, Job
+from cake_core.jobs import Job
 from cake_core.lessons import Lesson, Step
 from cake_core.methods import METHODS
 from cake_core.models import MODELS
@@ -377,8 +377,9 @@ def _show_other(learner: Learner, place: int) -> None:
     step, job = learner.lesson.steps[place], learner.job(place)
     key = f"lesson:{learner.lesson.name}:{place}"
     if place == learner.at:
-        label = "Run it" if job is None or job.state not in ACTIVE else "Begin anew"
-        if st.button(label, key=f"{key}:begin", type="primary", icon=":material/play_arrow:"):
+        label = "Run it" if job is None else "Begin anew"
+        kind = "primary" if job is None else "secondary"
+        if st.button(label, key=f"{key}:begin", type=kind, icon=":material/play_arrow:"):
             learner.begin(place)
             st.rerun()
     if job is None:
