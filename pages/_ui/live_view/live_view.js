@@ -1455,8 +1455,6 @@ class LiveView {
     action();
   }
   close() {
-    const card = this.root.querySelector(".card");
-    if (!card.hidden) return void (card.hidden = true);
     if (this.explainer.active) return this.explainer.close();
     if (!this.dom.help.hidden) this.toggleHelp(false);
     else if (this.sheet && this.sample !== null) this.choose(null);
@@ -1558,7 +1556,13 @@ class LiveView {
       event.preventDefault();
       event.stopPropagation();
       const card = this.root.querySelector(".card"), here = this.root.getBoundingClientRect(), box = button.getBoundingClientRect();
-      const close = element("button", { type: "button", textContent: "Close", onclick: () => ((card.hidden = true), button.focus()) });
+      const leave = () => {
+        card.hidden = true;
+        button.focus({ preventScroll: true });
+      };
+      card.onkeydown = (event) => event.key === "Escape" && leave();
+      card.onfocusout = (event) => card.contains(event.relatedTarget) || (card.hidden = true); // a click elsewhere
+      const close = element("button", { type: "button", textContent: "Close", onclick: leave });
       const line = (tag, text) => (text ? [element(tag, { textContent: text })] : []);
       card.replaceChildren(...line("b", word.title), ...line("p", word.sentence), ...line("code", word.equation), ...line("small", word.where ? `Where: ${word.where}.` : ""), close);
       card.hidden = false;
