@@ -728,7 +728,7 @@ class Curves {
     const names = [...new Set(own.flatMap((f) => Object.keys(f.losses)))];
     const traces = names.map((name, i) => ({
       type: "scatter", mode: "lines", name, x: own.map((f) => f.step), y: own.map((f) => f.losses[name] ?? null),
-      line: { color: COLOURS[(i + 4) % COLOURS.length], width: 2 },
+      line: { color: COLOURS[(i + 4) % COLOURS.length], width: 2, dash: ["solid", "dash", "dot", "dashdot"][i % 4] },
     }));
     this.marks = own.slice(1).flatMap((f, i) =>
       f.version !== own[i].version ? [{ type: "line", yref: "paper", y0: 0, y1: 1, x0: f.step, x1: f.step, line: { dash: "dot", width: 1, color: this.theme.text } }] : [],
