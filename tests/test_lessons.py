@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -146,6 +149,14 @@ def test_a_lecturer_adds_a_file(tmp_path, monkeypatch):
     assert refused["03-naive.md"].startswith("There is a lesson 'naive' already.")
     (one,) = lessons.rehearse(found["mine"])
     assert one.met == (True,)
+
+
+def test_the_lesson_in_the_readme_is_one():
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    (example,) = re.findall(r"(    ---\n    title: My lesson.*?)\nIn a run,", text, flags=re.DOTALL)
+    lesson = lessons.parse("mine", textwrap.dedent(example))
+    assert [r.met for r in lessons.rehearse(lesson)] == [(True,)]
+    assert [r.met for r in lessons.rehearse(lesson, solved=False)] == [(False,)]
 
 
 def test_every_word_has_its_sentence():
