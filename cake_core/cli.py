@@ -506,6 +506,28 @@ def _study(arguments: argparse.Namespace) -> Any:
     )
 
 
+def lessons(arguments: argparse.Namespace) -> Rows:
+    from . import lessons
+
+    if arguments.play:
+        lesson = lessons.read(Path(arguments.play))
+        played = _shown(
+            lessons.rehearse(lesson, seed=arguments.seed), lesson.title, lambda r: r.step / len(lesson.steps)
+        )
+        return [
+            {"step": r.step + 1, "run": lesson.steps[r.step].title, "goal": goal.sentence, "reached": met}
+            for r in played
+            for goal, met in zip(lesson.steps[r.step].goals, r.met, strict=True)
+        ]
+    found, refused = lessons.load()
+    for name, sentence in refused.items():
+        print(f"{name}: {sentence}", file=sys.stderr)
+    return [
+        {"name": one.name, "title": one.title, "minutes": one.minutes, "steps": len(one.steps), "about": one.about}
+        for one in found.values()
+    ]
+
+
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     """A row for a table: intervals as two columns, kinds as one column each."""
     flat: dict[str, Any] = {}
@@ -672,6 +694,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--fresh", action="store_true", help="begin a new study though the same was begun before")
     sub.add_argument("--out", help="folder to write tune_<data>_<method>.csv and .json to")
     _common(sub)
+
+    sub = command(lessons, "List the lessons, or play one through and say which of its goals are reached.")
+    sub.add_argument("--play", metavar="FILE", help="the file of a lesson; every run is made with its solution")
+    sub.add_argument("--seed", type=_count(0), default=0, help="seed of every run (default 0)")
 
     sub = command(record, "Record a run for replay in the live view.")
     sub.add_argument("--out", required=True, help="file to write")

@@ -36,7 +36,9 @@ import torch
 from torch import Tensor
 
 from . import evaluation
+from .anatomy import dissect
 from .history import evenly
+from .losses import total_variation
 from .methods import METHODS
 from .pipeline import Distillation, Update
 from .synthetic import Snapshot
@@ -100,6 +102,8 @@ class DistillationView:
 
     Attributes:
         arrows: whether frames of points carry gradients (set while somebody looks at them).
+        anatomy: whether frames carry what their step was made of (see `anatomy`): of points for all that are shown, of
+            images for the chosen one.
         sample: of which sample frames of images carry details, by its place among those in flight; None for none. A
             place beyond the last begins again at the first, because the last mini-batches can be fewer.
     """
@@ -107,7 +111,9 @@ class DistillationView:
     def __init__(self, run: Distillation):
         self.run = run
         self.arrows = False
+        self.anatomy = False
         self.sample: int | None = None
+        self._before: Snapshot | None = None
         self._latest: tuple[Snapshot, dict[str, Any]] | None = None
         self._next: dict[str, float] = {}  # when costly parts are due again
         self._values: dict[str, float] = {}
@@ -151,6 +157,7 @@ class DistillationView:
         }
         arrays: dict[str, np.ndarray] = {}
         if update.snapshot is not None:
+            self._before = self._latest[0] if self._latest else None
             self._samples(update.snapshot, header, arrays)
         if update.training is not None:
             step = update.training
@@ -193,6 +200,8 @@ class DistillationView:
             if self.run.synthesis.method.steered:
                 self._values["hit_rate"] = (predicted == labels).float().mean().item()
             self._values["confidence"] = confidence.mean().item()
+        if self.anatomy:
+            self._anatomy(s, shown, header, arrays)
         remembers = "batchnorm" in self.run.synthesis.method.access
         if remembers and (self._due("statistics", 0.5) or s.step == s.total):
             values = evaluation.channel_statistics(self.run.network, s.x[0])
@@ -202,6 +211,57 @@ class DistillationView:
             self._values["near_boundary"] = (distance <= evaluation.NEAR).float().mean().item()
             if "distance" in arrays:
                 arrays["distance"][: len(shown)] = distance.cpu().numpy()
+
+    def _anatomy(self, s: Snapshot, shown: Tensor, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """What the latest step was made of. The header says it in means over all samples; the arrays have, for the n
+        samples in question, and T terms: anatomy_from (n, *shape), anatomy_p (n, C), anatomy_values (T, n),
+        anatomy_gradients (T, n, *shape), anatomy_followed, anatomy_move and anatomy_noise (n, *shape), all float32.
+        """
+        run = self.run.synthesis
+        seen = dissect(run.method, run.state, self._before, s) if self._before is not None else None
+        if seen is None:
+            return
+        if s.x.dim() > 3:
+            shown = torch.tensor([(self.sample or 0) % s.labels.numel()], device=s.x.device)
+
+        def some(values: Tensor) -> np.ndarray:
+            return values.flatten(0, 1)[shown].nan_to_num().cpu().numpy().astype("<f4")
+
+        def length(values: Tensor) -> float:
+            return values.flatten(2).norm(dim=2).mean().item()
+
+        right = seen.probabilities.argmax(dim=-1) == s.labels
+        header["anatomy"] = {
+            "step": s.step,
+            "ids": shown.tolist() if s.x.dim() > 3 else None,
+            "terms": [
+                {
+                    "name": name,
+                    "weight": part.weight,
+                    "loss": None if part.each is None else part.each.mean().item(),
+                    "gradient": length(part.gradient),
+                }
+                for name, part in seen.parts.items()
+            ],
+            "confidence": seen.probabilities.amax(dim=-1).mean().item(),
+            "right": right.float().mean().item() if run.method.steered else None,
+            "clipped": seen.clipped.float().mean().item(),
+            "clip": getattr(run.method.config, "clip", 0),
+            "eta": [seen.eta.max().item(), seen.eta.min().item()],
+            "followed": length(seen.gradient),
+            "move": length(seen.move),
+            "noise": length(seen.noise),
+        }
+        terms = list(seen.parts.values())
+        nothing = torch.full(s.labels.shape, math.nan, device=s.x.device)
+        values = [nothing if t.each is None else t.each for t in terms]
+        arrays |= {f"anatomy_{k}": some(v) for k, v in (
+            ("from", seen.x), ("p", seen.probabilities), ("followed", seen.gradient), ("move", seen.move),
+            ("noise", seen.noise),
+        )}  # fmt: skip
+        if terms:
+            arrays["anatomy_values"] = np.stack([some(v) for v in values])
+            arrays["anatomy_gradients"] = np.stack([some(t.gradient) for t in terms])
 
     def _points(self, s: Snapshot, shown: Tensor, arrays: dict[str, np.ndarray]) -> None:
         arrays["xy"] = _quantised(s.x.flatten(0, 1)[shown].cpu(), self.run.dataset.half_width)
@@ -236,6 +296,7 @@ class DistillationView:
             ids += [i for i in (chosen, *partners) if i not in ids]
         at = torch.tensor(ids, device=s.x.device)
         x = s.x.flatten(0, 1)[at]
+        self._values["variation"] = total_variation(x[None, None]).item() / len(x)
         arrays["ids"] = np.array(ids, "<u4")
         arrays["images"], arrays["range"] = _stretched(x * data.std + data.mean)
         arrays["labels"] = s.labels.flatten()[at].cpu().numpy().astype("<u2")

@@ -135,6 +135,13 @@ class Oracle:
         with devices.autocast(self.device, self.precision):
             return self._network(x.flatten(0, 1)).argmax(dim=1).view(x.shape[:2])
 
+    def uncounted(self) -> Oracle:
+        """The same teacher with counters of its own: for who explains a step, and does not copy with its answers."""
+        twin = copy.copy(self)
+        twin.forward_calls = twin.gradient_calls = 0
+        twin.access = self.access | {"logits"}
+        return twin
+
     def last_weights(self) -> Tensor:
         """The weights of the last linear layer (C, F). Needs "weights"."""
         self._needs("weights")

@@ -80,8 +80,9 @@ class Task(ABC, Iterator[Update]):
         """Whether there is something to see. Until then a job gets turns though nobody has pressed Play."""
         return True
 
-    def look(self, arrows: bool = False, sample: int | None = None) -> None:
-        """What somebody wants to see in the frames: gradients of points, details of one image (by its place)."""
+    def look(self, arrows: bool = False, sample: int | None = None, anatomy: bool = False) -> None:
+        """What somebody wants to see in the frames: gradients of points, details of one image (by its place), what a
+        step is made of."""
 
     def again(self) -> bytes | None:
         """The latest frame once more, with what somebody now wants to see; None where that changes nothing."""
@@ -166,8 +167,8 @@ class Distill(Task):
         # A teacher for points is trained in a second; one for images is not trained before somebody asks for it.
         return update.snapshot is not None or (update.stage == "teacher" and self.run.dataset.info.kind == "images")
 
-    def look(self, arrows: bool = False, sample: int | None = None) -> None:
-        self.view.arrows, self.view.sample = arrows, sample
+    def look(self, arrows: bool = False, sample: int | None = None, anatomy: bool = False) -> None:
+        self.view.arrows, self.view.sample, self.view.anatomy = arrows, sample, anatomy
 
     def again(self) -> bytes | None:
         return self.view.again()

@@ -19,8 +19,8 @@ doors = [
     ),
     (
         "Learn",
-        "Look inside: who is copied, who copies, and how both see the samples.",
-        ("teacher", "student", "embeddings", "methods"),
+        "Ten short lessons: predict, run, see why. Then look inside: who is copied, who copies, how both see samples.",
+        ("lessons", "teacher", "student", "embeddings", "methods", "glossary"),
     ),
     (
         "Compare",

@@ -92,7 +92,7 @@ def test_public_things_have_docstrings(name):
 COMMANDS = (
     "methods", "datasets", "models", "teachers", "import_data", "train_teacher", "import_teacher", "distill", "record",
     "reproduce", "serve", "steal", "train_diffusion", "detect", "runs", "export",
-    "track", "tune",
+    "track", "tune", "lessons",
 )  # fmt: skip
 
 

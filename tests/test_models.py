@@ -176,9 +176,9 @@ def test_pooling_before_relu_is_the_same_network():
 
 
 def test_wrong_pairs_get_a_sentence():
-    with pytest.raises(CakeError, match="LeNet-5 takes images, not points. For points choose: mlp, mlp-norm."):
+    with pytest.raises(CakeError, match="LeNet-5 takes images, not points. For points choose: mlp, mlp-norm, linear."):
         models.build("lenet5", (2,), 2)
-    with pytest.raises(CakeError, match="There is no model 'gpt'. Choose one of: mlp, mlp-norm, lenet5"):
+    with pytest.raises(CakeError, match="There is no model 'gpt'. Choose one of: mlp, mlp-norm, linear, lenet5"):
         models.build("gpt", (2,), 2)
 
 

@@ -25,9 +25,8 @@ from pages._ui.cached import parameter_counts, runner
 ROOT = Path(__file__).parents[1]
 FRAME = ROOT / "pages" / "_ui" / "frame.py"
 PAGES = [
-    "home", "two_moons", "teacher", "images", "student", "embeddings", "compare", "few_call", "detect", "tune",
-    "runs",
-    "methods",
+    "home", "lessons", "two_moons", "teacher", "images", "student", "embeddings", "compare", "few_call", "detect",
+    "tune", "runs", "methods", "glossary",
 ]  # fmt: skip
 
 
@@ -78,7 +77,7 @@ def test_every_page_draws(name):
 
 def test_home_leads_everywhere():
     app = open_page("home")
-    assert len(app.page_link) == 10
+    assert len(app.page_link) == 12
 
 
 def test_widgets_change_the_experiment_and_the_url():

@@ -51,11 +51,11 @@ def test_defaults_come_from_the_presets(method):
     [
         (
             {"data": "moons", "student": "lenet5"},
-            "A lenet5 can't be the student for Two moons. Choose one of: mlp, mlp-norm.",
+            "A lenet5 can't be the student for Two moons. Choose one of: mlp, mlp-norm, linear.",
         ),
         (
             {"data": "moons", "teacher": "cnn"},
-            "A cnn can't be the teacher for Two moons. Choose one of: mlp, mlp-norm.",
+            "A cnn can't be the teacher for Two moons. Choose one of: mlp, mlp-norm, linear.",
         ),
         ({"data": "mars"}, "There is no data set 'mars'."),
         ({"method": "pie"}, "There is no method 'pie'."),

@@ -18,7 +18,7 @@ from .alexnet import alexnet, alexnet_half
 from .base import Classifier
 from .cnn import cnn
 from .lenet import lenet5, lenet5_half
-from .mlp import hinton_net, hinton_net_half, mlp, mlp_norm
+from .mlp import hinton_net, hinton_net_half, linear, mlp, mlp_norm
 from .resnet import DEPTHS, resnet, resnet4, resnet4_half
 from .torchvision_nets import mobilenet_v2, vgg11
 from .vit import SIZES, vit
@@ -54,6 +54,7 @@ MODELS: dict[str, ModelInfo] = {
         ModelInfo(
             "mlp-norm", "MLP with BatchNorm", ("points", "images"), "The MLP with batch normalisation.", mlp_norm
         ),
+        ModelInfo("linear", "Linear", ("points", "images"), "No hidden layer: its boundaries are straight.", linear),
         ModelInfo("lenet5", "LeNet-5", ("images",), "Three convolutions (6, 16, 120 channels) and 84 units.", lenet5),
         ModelInfo("lenet5-half", "LeNet-5-Half", ("images",), "LeNet-5 at half of every width.", lenet5_half),
         ModelInfo("cnn", "CNN", ("images",), "Four plain convolutions (32, 64, 64, 64 channels).", cnn),

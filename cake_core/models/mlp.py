@@ -14,7 +14,7 @@ from torch import nn
 
 from .base import Classifier
 
-__all__ = ["hinton_net", "hinton_net_half", "mlp", "mlp_norm"]
+__all__ = ["hinton_net", "hinton_net_half", "linear", "mlp", "mlp_norm"]
 
 POINTS = (20, 20, 20)  # the paper's 2-D network
 IMAGES = (128, 128)
@@ -32,6 +32,11 @@ def mlp(shape: tuple[int, ...], classes: int) -> Classifier:
 def mlp_norm(shape: tuple[int, ...], classes: int) -> Classifier:
     """The MLP with batch normalisation before each ReLU: for methods that read its statistics."""
     return _fully_connected(shape, classes, POINTS if len(shape) == 1 else IMAGES, normalised=True)
+
+
+def linear(shape: tuple[int, ...], classes: int) -> Classifier:
+    """No hidden layer: every boundary between two classes is straight. A student that can't follow a bent one."""
+    return _fully_connected(shape, classes, ())
 
 
 def hinton_net(shape: tuple[int, ...], classes: int) -> Classifier:

@@ -15,6 +15,7 @@ from cake_core.teacher import shipped
 
 from . import drawing, own_data
 from .page import Screen, known_teachers
+from .words import help_with
 
 __all__ = ["configure", "experiment_controls", "presets", "sliders"]
 
@@ -59,7 +60,7 @@ def widget(p: Param, value: Any, *, key: str, bound: bool = False, **events: Any
         The value that the widget has now.
     """
     label = p.label + (f" ({p.unit})" if p.unit else "") + (f" ${latex(p.symbol)}$" if p.symbol else "")
-    shared = {"key": key, "help": p.help, **events}
+    shared = {"key": key, "help": help_with(p.help, p.name), **events}
 
     def start(**default: Any) -> dict[str, Any]:
         return shared if bound else shared | default

@@ -17,6 +17,7 @@ from cake_core.methods import METHODS
 
 from .page import know_teacher
 from .panels import RESULTS, STILL, enlarged, read_csv
+from .words import chart
 
 __all__ = ["show_audit", "show_game", "show_measured"]
 
@@ -96,7 +97,7 @@ def _suspect(result: Mapping[str, Any], number: int, teachers: Sequence[str], ke
     of_teachers, own = result["boundaries"][: len(teachers)], result["boundaries"][len(teachers) + number]
     networks = {name: own} | dict(zip(teachers, of_teachers, strict=True))
     figure = figures.plane(networks, [clue["input"] for clue in seen], result["half_width"])
-    st.plotly_chart(figure, key=f"{key}:plane:{number}", config=STILL)
+    chart(figure, key=f"{key}:plane:{number}", config=STILL)
 
 
 def show_answers(
@@ -170,7 +171,7 @@ def _reveal(result: Mapping[str, Any], teachers: Sequence[str], guesses: Sequenc
                 limit = shown("kl", v["needed"]) if v["needed"] is not None else None
                 bars = [shown("kl", s) for s in v["scores"]]
                 figure = figures.likeness(teachers, bars, limit, v["named"], truth[number], top)
-                st.plotly_chart(figure, key=f"{key}:bars:{number}", config=STILL)
+                chart(figure, key=f"{key}:bars:{number}", config=STILL)
     st.caption(
         f"Orange: who is named. Ringed: whom it really copied. Likeness is the mean over probes of 1 / (divergence + "
         f"{EPS}). A few suspects say little about how good the score is; the tab **How well does it work?** has many."
@@ -210,7 +211,7 @@ def show_audit(job: Job, *, key: str) -> None:
     show = st.info if v["named"] is None or v["needed"] is None else st.success
     show(verdict(v, names), icon=":material/fingerprint:")
     limit = shown("kl", v["needed"]) if v["needed"] is not None else None
-    st.plotly_chart(
+    chart(
         figures.likeness(names, [shown("kl", s) for s in v["scores"]], limit, v["named"]),
         key=f"{key}:bars",
         config=STILL,
@@ -262,7 +263,7 @@ def show_measured() -> None:
     )
     rows = [r for r in rows if r["score"] == score]
     found = {r["probes"]: PROBES[r["probes"]] for r in rows}
-    st.plotly_chart(figures.detectability(rows, found), key=f"detect:measured:{score}", config=STILL)
+    chart(figures.detectability(rows, found), key=f"detect:measured:{score}", config=STILL)
     kinds = [k for k in KINDS if f"accuracy_{k}" in rows[0]]
     best = [r for r in rows if r["probes"] == rows[0]["probes"]][-1]
     told = ", ".join(f"**{100 * float(best[f'accuracy_{k}']):.0f} %** of {_kind(k)}" for k in kinds)

@@ -15,6 +15,7 @@ from cake_core.jobs import Job
 
 from . import live, routes
 from .embedding_view import embedding_view
+from .words import chart
 
 __all__ = ["COLOURS", "show_map"]
 
@@ -97,9 +98,7 @@ def _interactive(
 
 def _static(found: Embedding, colour: str, key: str) -> list[str]:
     """For servers without our routes: no images at the pointer and no trajectories, but the same points."""
-    shown = st.plotly_chart(
-        figures.embedding(found, colour), key=f"{key}:chart:{found.how}:{colour}", on_select="rerun"
-    )
+    shown = chart(figures.embedding(found, colour), key=f"{key}:chart:{found.how}:{colour}", on_select="rerun")
     return [p["customdata"] for p in shown["selection"]["points"] if isinstance(p.get("customdata"), str)]
 
 

@@ -14,6 +14,7 @@ from cake_core.methods.notes import deviations
 from cake_core.stealing import TITLES
 
 from .panels import RESULTS, STILL, read_csv
+from .words import chart
 
 __all__ = ["explain", "show_measured", "show_stolen", "show_sweep"]
 
@@ -136,7 +137,7 @@ def show_measured() -> None:
     numbers = {"budget": int, "agreement_mean": float, "agreement_std": float}
     plain = [{**r, **{k: kind(r[k]) for k, kind in numbers.items()}} for r in read_csv(RESULTS / "few_call_mnist.csv")]
     figure = few_call_figures.against_calls(plain, "agreement", TITLES)
-    st.plotly_chart(figure, key="few_call:measured", config=STILL)
+    chart(figure, key="few_call:measured", config=STILL)
     st.caption(
         "LeNet-5 on MNIST copied to half of it, judged on the 10,000 real test images; bars are one standard deviation "
         f"over {plain[0]['seeds']} seeds. The questions come from a diffusion model of USPS digits. It knows its "

@@ -12,7 +12,7 @@ import streamlit as st
 
 from cake_core.jobs import ACTIVE, Job, Message
 
-from . import routes
+from . import routes, words
 from .live_view import live_view
 
 __all__ = ["NUMBERS", "prefix", "replay", "wait_for", "watch"]
@@ -29,6 +29,7 @@ NUMBERS = [
     ),
     ("hit_rate", "Steered where told", "percent", "Share of samples that the teacher puts into their steering class."),
     ("confidence", "Teacher's confidence", "percent", "Mean probability of the class the teacher names."),
+    ("variation", "Roughness", "number", "Mean total variation of the images: how much neighbouring pixels differ."),
     (
         "forward_calls",
         "Teacher calls",
@@ -51,6 +52,7 @@ def watch(
     settings_changed: Callable[[dict[str, Any]], None] | None = None,
     view: dict[str, Any] | None = None,
     view_changed: Callable[[dict[str, Any]], None] | None = None,
+    show: Iterable[str] = (),
 ) -> None:
     """Shows a job.
 
@@ -63,15 +65,19 @@ def watch(
         settings_changed: gets all live settings when one was moved.
         view: what is shown and how fast, as `links.View.to_dict` gives it; None leaves it to the browser.
         view_changed: gets the same when somebody has changed it.
+        show: what is switched on when a job is shown for the first time: "trails", "arrows", "data".
     """
     if job.rate is None:
         job.pace(rate)
+    sliders = list(sliders)
     data = {
         "job": job.name,
-        "sliders": list(sliders),
+        "sliders": sliders,
         "numbers": [dict(zip(("name", "label", "format", "help"), n, strict=True)) for n in NUMBERS],
         "rate": rate,
         "student": student,
+        "show": list(show),
+        "words": words.for_live_view([*(n[0] for n in NUMBERS), *(s["name"] for s in sliders)]),
         "seen": st.session_state.get(f"{key}:seen"),
         "view": view,
         **_addresses(),

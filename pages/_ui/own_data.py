@@ -15,6 +15,7 @@ from cake_core.errors import CakeError
 
 from .cached import runner
 from .page import Screen
+from .words import chart
 
 __all__ = ["keep", "offer", "sets", "store"]
 
@@ -268,7 +269,7 @@ def _preview(examples: Examples, key: str) -> None:
         if examples.kind == "points":
             x, y = (part[:POINTS_SHOWN].tolist() for part in examples.train)
             figure = figures.points(x, y, examples.classes)
-            st.plotly_chart(figure, key=f"{key}:points", config={"displayModeBar": False})
+            chart(figure, key=f"{key}:points", config={"displayModeBar": False})
         else:
             st.image(
                 _sheet(examples),

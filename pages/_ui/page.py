@@ -44,6 +44,7 @@ __all__ = [
 # Name -> title and icon, in the order of the navigation.
 PAGES = {
     "home": ("Home", ":material/cake:"),
+    "lessons": ("Learn", ":material/history_edu:"),
     "two_moons": ("Two moons", ":material/scatter_plot:"),
     "teacher": ("Teacher", ":material/school:"),
     "images": ("Images", ":material/grid_view:"),
@@ -55,6 +56,7 @@ PAGES = {
     "tune": ("Tune", ":material/tune:"),
     "runs": ("Runs", ":material/folder_open:"),
     "methods": ("Methods", ":material/menu_book:"),
+    "glossary": ("Glossary", ":material/dictionary:"),
 }
 
 

@@ -18,6 +18,8 @@ from cake_core.methods import METHODS
 from cake_core.reproduce import FIGURES
 from cake_core.teacher import TeacherCard
 
+from .words import chart, help_with
+
 __all__ = [
     "RESULTS",
     "STILL",
@@ -69,9 +71,9 @@ def show_result(result: Mapping[str, Any], *, key: str) -> None:
             _rate("Agreement over plane", outcome, "plane_agreement", "Share of the plane in view.")
             cover = f"{100 * outcome['coverage']:.0f} %"
             help = "Share of the boundary's length in view that has a sample within 0.1."
-            st.metric("Boundary covered", cover, "no sampling error", **_quiet(help))
+            st.metric("Boundary covered", cover, "no sampling error", **_quiet(help_with(help, "coverage")))
     left, right = st.columns([3, 2], gap="large")
-    left.plotly_chart(figures.copies(outcome, control), key=f"{key}:bars", config=STILL)
+    chart(figures.copies(outcome, control), place=left, key=f"{key}:bars", config=STILL)
     judged = (
         f"**{outcome['n_test']:,} real test examples**"
         if real
@@ -101,7 +103,8 @@ def show_result(result: Mapping[str, Any], *, key: str) -> None:
 def _rate(label: str, values: Mapping[str, Any], name: str, help: str) -> None:
     low, high = values[f"{name}_interval"]
     below = f"{100 * low:.1f} to {100 * high:.1f} %"
-    st.metric(label, f"{100 * values[name]:.1f} %", below, **_quiet(f"{help} Below: the 95 % interval."))
+    help = help_with(f"{help} Below: the 95 % interval.", name)
+    st.metric(label, f"{100 * values[name]:.1f} %", below, **_quiet(help))
 
 
 def _quiet(help: str) -> dict[str, Any]:
@@ -122,7 +125,7 @@ def show_figure_one() -> None:
             f"over {rows[0]['seeds']} seeds. With a prior of **σ = 0.1** all samples start in one spot, far from most "
             "of the boundary; with **σ = 1** the noise alone covers the plane, and there is nothing left to gain."
         )
-        st.plotly_chart(figures.agreement_by_samples(read_csv(curve)), key="fig1:curve", config=STILL)
+        chart(figures.agreement_by_samples(read_csv(curve)), key="fig1:curve", config=STILL)
         st.dataframe(
             [
                 {
@@ -185,10 +188,10 @@ def show_teacher(job: Job, *, key: str) -> None:
         st.caption("It learned from other examples of this data set than those that are here: the checksums differ.")
     left, right = st.columns(2, gap="large")
     if seen["confusion"] is not None:
-        left.plotly_chart(figures.confusion(seen["confusion"], classes), key=f"{key}:confusion", config=STILL)
+        chart(figures.confusion(seen["confusion"], classes), place=left, key=f"{key}:confusion", config=STILL)
     with right:
         if "surface" in seen:
-            st.plotly_chart(figures.surface(seen["surface"], classes), key=f"{key}:surface", config=STILL)
+            chart(figures.surface(seen["surface"], classes), key=f"{key}:surface", config=STILL)
         elif seen["mistakes"]:
             st.markdown("Its most confident mistakes")
             with st.grid(4, min_column_width=84):
@@ -283,7 +286,7 @@ def show_students(job: Job, *, key: str) -> None:
         matrix = result["confusion"][source]
         same, n = sum(row[k] for k, row in enumerate(matrix)), sum(map(sum, matrix))
         figure = figures.confusion(matrix, result["classes"], "the teacher's answer", "the student's answer")
-        st.plotly_chart(figure, key=f"{key}:confusion:{source}", config=STILL)
+        chart(figure, key=f"{key}:confusion:{source}", config=STILL)
         seeds = result["summary"][0]["seeds"]
         st.caption(
             f"The diagonal, where both say the same, holds {same:,} of {n:,} answers: **{100 * same / n:.1f} %**, the "
@@ -297,7 +300,7 @@ def show_students(job: Job, *, key: str) -> None:
 def _students_in_numbers(result: Mapping[str, Any], key: str) -> None:
     summary, teacher = result["summary"], result["teacher_accuracy"]
     st.subheader("How well did they learn?", anchor=False)
-    st.plotly_chart(figures.students(summary, teacher, SOURCES), key=f"{key}:bars", config=STILL)
+    chart(figures.students(summary, teacher, SOURCES), key=f"{key}:bars", config=STILL)
     single, plane = summary[0]["seeds"] == 1, summary[0]["plane_agreement_mean"] is not None
     st.dataframe(
         [
@@ -327,7 +330,7 @@ def _students_in_numbers(result: Mapping[str, Any], key: str) -> None:
 def _student_differences(result: Mapping[str, Any], source: str, key: str) -> None:
     seen, seed = result["differences"][source], result["rows"][0]["seed"]
     if "images" not in seen:
-        st.plotly_chart(figures.difference(seen, result["classes"]), key=f"{key}:plane:{source}", config=STILL)
+        chart(figures.difference(seen, result["classes"]), key=f"{key}:plane:{source}", config=STILL)
         mine = next(r for r in result["rows"] if r["source"] == source)
         st.caption(
             f"The plane in view: they agree on {100 * mine['plane_agreement']:.1f} % of it (student of seed {seed})."
@@ -481,7 +484,7 @@ def show_figure_three() -> None:
             f"{int(pairs[0]['samples']):,} synthetic samples, mean and standard deviation over {_seeds(pairs)} on "
             f"{int(pairs[0]['n_test']):,} test images. The grey line is a student of noise alone."
         )
-        st.plotly_chart(figures.grid(rows, titles), key="fig3:bars", config=STILL)
+        chart(figures.grid(rows, titles), key="fig3:bars", config=STILL)
         st.caption(
             "The paper prints no numbers for this figure. It says: MLP teachers teach all types well, ResNet teachers "
             "teach others poorly, equal types work well, a ViT student does well only under a ViT teacher, and ResNet "
@@ -511,7 +514,7 @@ def show_tables() -> None:
         f"Mean and standard deviation over {_seeds(rows)}, on {int(rows[0]['n_test']):,} real test images. The paper "
         f"shows: {table.statement}."
     )
-    st.plotly_chart(figures.beside_paper(rows), key=f"tables:{name}", config=STILL)
+    chart(figures.beside_paper(rows), key=f"tables:{name}", config=STILL)
     noise = {(r["data"], r["student"]): float(r["student_accuracy_mean"]) for r in rows if r["method"] == "noise"}
     st.dataframe([_table_line(r, noise) for r in rows], hide_index=True, height="content")
     same = [r for r in rows if r["paper_student"] and r["same_pair"] == "True"]

@@ -246,7 +246,8 @@ def steer(job: Job, command: dict[str, Any]) -> bool:
     elif op == "rate" and isinstance(command.get("rate"), int | float) and 0 <= command["rate"] <= 10_000:
         job.pace(command["rate"])
     elif op == "look" and _is_place(command.get("sample")):
-        job.look(arrows=bool(command.get("arrows")), sample=command.get("sample"))
+        wishes = {k: bool(command.get(k)) for k in ("arrows", "anatomy")}
+        job.look(**wishes, sample=command.get("sample"))
     else:
         return False
     return True

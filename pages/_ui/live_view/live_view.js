@@ -138,6 +138,15 @@ const compact = (v) => (v >= 1e6 ? `${(v / 1e6).toFixed(1)} M` : v >= 1e4 ? `${(
 const short = (v) => (v === 0 ? "0" : Math.abs(v) >= 1e4 || Math.abs(v) < 1e-3 ? v.toExponential(1) : String(+v.toPrecision(3)));
 const duration = (s) => (s < 60 ? `${Math.ceil(s)} s` : `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`);
 
+function remembered(name, value) {
+  // What this browser keeps, where it may keep anything.
+  try {
+    return value === undefined ? localStorage.getItem(name) : localStorage.setItem(name, value);
+  } catch {
+    return null;
+  }
+}
+
 const write = (node, text) => {
   if (node.textContent !== text) node.textContent = text;
 };
@@ -312,11 +321,31 @@ function marker(g, k, x, y, r) {
     g.moveTo(x, y - 1.2 * r);
     g.lineTo(x + 1.1 * r, y + 0.8 * r);
     g.lineTo(x - 1.1 * r, y + 0.8 * r);
-  } else {
-    g.moveTo(x, y - 1.2 * r);
-    g.lineTo(x + 1.2 * r, y);
-    g.lineTo(x, y + 1.2 * r);
-    g.lineTo(x - 1.2 * r, y);
+  } else if (k === 3) polygon(g, x, y, 1.25 * r, 4, 0);
+  else if (k === 4) cross(g, x, y, r, 0);
+  else if (k === 5) cross(g, x, y, r, 0.7854);
+  else if (k === 6) polygon(g, x, y, 1.25 * r, 3, 3.1416);
+  else if (k === 7) polygon(g, x, y, 1.4 * r, 10, 0, 0.45);
+  else polygon(g, x, y, 1.2 * r, k % 2 ? 6 : 5, 0);
+}
+
+function polygon(g, x, y, r, corners, turn, inner = 1) {
+  // From its top clockwise; with `inner` below 1 every second corner lies inside, which makes a star.
+  for (let i = 0; i < corners; i++) {
+    const angle = turn + (6.2832 * i) / corners, far = i % 2 ? r * inner : r;
+    g[i ? "lineTo" : "moveTo"](x + far * Math.sin(angle), y - far * Math.cos(angle));
+  }
+  g.closePath();
+}
+
+function cross(g, x, y, r, turn) {
+  for (let i = 0; i < 2; i++) {
+    const a = turn + 1.5708 * i, [ux, uy] = [Math.cos(a), Math.sin(a)], long = 1.3 * r, thick = 0.42 * r;
+    g.moveTo(x + long * ux - thick * uy, y + long * uy + thick * ux);
+    g.lineTo(x + long * ux + thick * uy, y + long * uy - thick * ux);
+    g.lineTo(x - long * ux + thick * uy, y - long * uy - thick * ux);
+    g.lineTo(x - long * ux - thick * uy, y - long * uy + thick * ux);
+    g.closePath();
   }
 }
 
@@ -699,7 +728,7 @@ class Curves {
     const names = [...new Set(own.flatMap((f) => Object.keys(f.losses)))];
     const traces = names.map((name, i) => ({
       type: "scatter", mode: "lines", name, x: own.map((f) => f.step), y: own.map((f) => f.losses[name] ?? null),
-      line: { color: COLOURS[(i + 4) % COLOURS.length], width: 2 },
+      line: { color: COLOURS[(i + 4) % COLOURS.length], width: 2, dash: ["solid", "dash", "dot", "dashdot"][i % 4] },
     }));
     this.marks = own.slice(1).flatMap((f, i) =>
       f.version !== own[i].version ? [{ type: "line", yref: "paper", y0: 0, y1: 1, x0: f.step, x1: f.step, line: { dash: "dot", width: 1, color: this.theme.text } }] : [],
@@ -750,14 +779,14 @@ class Statistics {
 const TICKS = 1000;
 
 class Slider {
-  constructor(spec, changed, settled) {
+  constructor(spec, changed, settled, word) {
     this.spec = spec;
     // A logarithmic slider that may be zero has zero at its left end and the smallest step beside it.
     this.low = spec.scale === "log" && !spec.low ? spec.high * 1e-7 : spec.low;
     this.input = element("input", { type: "range", min: 0, max: TICKS, step: 1, title: spec.help });
     this.input.setAttribute("aria-label", spec.label);
     this.value = element("output");
-    const name = element("span", { className: "name", textContent: spec.label, title: spec.help });
+    const name = element("span", { className: "name", title: spec.help }, word ? word(spec.name, spec.label) : spec.label);
     const [letter, index] = (spec.symbol || "").split("_");
     if (letter) name.append(element("i", { textContent: ` ${letter}` }, index ? element("sub", { textContent: index }) : ""));
     this.root = element("label", { className: "slider" }, name, this.value, this.input);
@@ -787,6 +816,293 @@ class Slider {
   }
 }
 
+// -- one step, taken apart -----------------------------------------------------------------------------------------------
+
+const PHASES = ["Predict", "Losses", "Gradients", "Move", "Noise"];
+const PHASE_SECONDS = 4;
+const DASHES = [[], [5, 3], [1.5, 3]]; // of the terms' arrows, so that colour is not the only sign
+
+class Explainer {
+  // Slow motion of one step: what the engine says that the step was made of (cake_core/anatomy.py), phase by phase.
+  constructor(view, root) {
+    Object.assign(this, { view, root, active: false, frame: null, phase: 0 });
+    const button = (className, textContent, onclick) => element("button", { type: "button", className, textContent, onclick });
+    this.title = element("b");
+    this.tabs = PHASES.map((name, i) => button("phase", `${i + 1} ${name}`, () => this.show(i)));
+    this.caption = element("p", { className: "caption" });
+    this.caption.setAttribute("aria-live", "polite");
+    this.sample = element("div", { className: "sample" });
+    this.maps = element("div", { className: "maps" });
+    const close = button("close", "×", () => this.close());
+    close.setAttribute("aria-label", "Close the step that is taken apart");
+    root.append(
+      element("div", { className: "head" }, this.title, close),
+      element("div", { className: "phases" }, ...this.tabs),
+      this.caption,
+      this.maps,
+      this.sample,
+      element("div", { className: "phases" }, button("other", "Another sample", () => this.choose((this.at + 1) % this.count)), button("next", "Another step", () => this.step())),
+    );
+  }
+  step() {
+    // Asks for one step with all that it is made of.
+    const { view } = this;
+    if (view.moving) view.pause();
+    view.follow();
+    Object.assign(this, { active: true, frame: null, after: view.history.frames.at(-1)?.t ?? 0, asked: performance.now() });
+    this.root.hidden = false;
+    const { stage } = view.dom, points = view.scene?.kind === "points";
+    if (points) view.teacher.root.after(this.root); // in the student's place: picture and words side by side
+    else stage.parentElement.before(this.root);
+    view.root.classList.toggle("explaining", points);
+    write(this.title, "One step, taken apart");
+    write(this.caption, ["done", "failed", "stopped"].includes(view.status.state) ? "This run has ended. Press Reset, and explain one of its steps." : "The step is being computed…");
+    this.sample.replaceChildren();
+    this.maps.replaceChildren();
+    view.tellWishes();
+    view.send({ op: "step" });
+  }
+  close() {
+    if (!this.active) return;
+    Object.assign(this, { active: false, frame: null });
+    this.root.hidden = true;
+    this.view.root.classList.remove("explaining");
+    this.view.tellWishes();
+    this.view.layout();
+    this.view.redraw = true;
+  }
+  take(frame) {
+    // A frame has come: the step that was asked for, or the same step with another sample's details.
+    if (!this.active || frame.step == null || (frame.t <= this.after && !this.frame)) return;
+    if (!frame.anatomy) {
+      if (!this.frame && frame.stage === "synthesis") write(this.caption, NOT_APART);
+      return;
+    }
+    const same = this.frame?.anatomy.step === frame.anatomy.step;
+    this.frame = frame;
+    this.count = frame.anatomy_p.shape[0];
+    if (!same) this.at = this.worst();
+    this.show(same ? this.phase : 0, !same && !this.view.reduced);
+  }
+  worst() {
+    // The sample with the largest loss: there is most to see.
+    const values = this.frame.anatomy_values, n = this.count;
+    if (!values) return 0;
+    let best = 0, most = -Infinity;
+    for (let k = 0; k < n; k++) {
+      let sum = 0;
+      for (let t = 0; t < values.length / n; t++) sum += values[t * n + k] || 0;
+      if (sum > most) [best, most] = [k, sum];
+    }
+    return best;
+  }
+  show(phase, playing = false) {
+    if (!this.frame) return;
+    Object.assign(this, { phase, playing, began: performance.now() });
+    const a = this.frame.anatomy;
+    write(this.title, `Step ${a.step}, taken apart`);
+    this.tabs.forEach((tab, i) => tab.setAttribute("aria-current", i === phase ? "step" : "false"));
+    write(this.caption, this.words(a)[phase]);
+    this.tell();
+    this.draw();
+    this.view.redraw = true;
+  }
+  choose(k) {
+    if (!this.frame) return;
+    if (this.frame.images) return this.view.choose(((this.view.sample ?? -1) + 1) % this.frame.in_flight);
+    this.at = k;
+    this.show(this.phase);
+  }
+  words(a) {
+    const images = !!this.frame.images, name = (t) => t.name.replaceAll("_", " "), list = (texts) => texts.join("; ");
+    const told = a.right == null ? "" : ` ${percent(a.right)} of the samples are in the class that they were told${this.frame.images ? "" : " (those with a ring are not)"}.`;
+    const range = a.eta[0] === a.eta[1] ? short(a.eta[0]) : `${short(a.eta[0])} (first mini-batch) to ${short(a.eta[1])} (last)`;
+    const clip = a.clip > 0 ? ` Their sum is shortened to at most ${short(a.clip)}, which it was for ${percent(a.clipped)} of the samples.` : "";
+    return [
+      `Predict. The teacher gives each sample its probabilities; it is sure to ${percent(a.confidence)} on average.${told}`,
+      a.terms.length
+        ? `Losses. What each term says is wrong, weighted, per sample on average: ${list(a.terms.map((t) => `${name(t)} ${t.loss == null ? "(no sum over samples)" : short(t.loss)} (weight ${short(t.weight)})`))}.${images ? "" : " The larger the circle, the larger the loss."}`
+        : "Losses. This method has none: it does not ask the teacher where to go.",
+      a.terms.length
+        ? `Gradients. ${images ? "Each term wants other pixels changed (orange: brighter raises its loss)" : "Each term pulls downhill, with its own arrow"}; mean length, weighted: ${list(a.terms.map((t) => `${name(t)} ${short(t.gradient)}`))}.${clip}`
+        : "Gradients. There are none.",
+      a.terms.length
+        ? `Move. Samples go against the sum of the gradients, of mean length ${short(a.followed)}, times the step size, ${range}: ${short(a.move)} on average.`
+        : "Move. Without a gradient nothing moves yet.",
+      a.noise > 0 ? `Noise. Then each sample gets a random push of ${short(a.noise)} on average.` : "Noise. This method adds none: the step is done.",
+    ];
+  }
+  tell() {
+    // The numbers of one sample.
+    const f = this.frame, n = this.count, k = Math.min(this.at, n - 1), { classes } = this.view.scene, size = f.anatomy_from.length / n;
+    this.at = k;
+    const vector = (array, from = k) => Array.from(array.subarray(from * size, (from + 1) * size));
+    const say = (v) => (size === 2 ? `(${v.map(short).join(", ")})` : `length ${short(Math.hypot(...v))}`);
+    const id = f.images ? f.anatomy.ids[0] : k, label = f.images ? f.labels[f.ids.indexOf(id)] : f.labels[k];
+    const p = classes.map((c, i) => [c, f.anatomy_p[k * classes.length + i]]).sort((x, y) => y[1] - x[1]).slice(0, 3);
+    const rows = [
+      ["Probabilities", p.map(([c, v]) => `${c} ${percent(v)}`).join(", "), 0],
+      ...f.anatomy.terms.map((t, i) => [`Loss, ${t.name}`, f.anatomy_values ? short(f.anatomy_values[i * n + k]) : "–", 1]),
+      ...f.anatomy.terms.map((t, i) => [`Gradient, ${t.name}`, say(vector(f.anatomy_gradients, i * n + k)), 2]),
+      ["Followed", say(vector(f.anatomy_followed)), 2],
+      ["Move", say(vector(f.anatomy_move)), 3],
+      ["Noise", say(vector(f.anatomy_noise)), 4],
+    ];
+    const table = element("table", {}, ...rows.map(([head, text, phase]) => element("tr", { className: phase === this.phase ? "now" : "" }, element("th", { textContent: head, scope: "row" }), element("td", { textContent: text }))));
+    this.sample.replaceChildren(element("p", { textContent: `One sample${f.images ? ` (${id + 1})` : ", circled"}: told to become ${classes[label]}.` }), table);
+  }
+  draw() {
+    // Of an image: what each term wants of its pixels, what is followed, and where it moves.
+    const f = this.frame;
+    this.maps.replaceChildren();
+    if (!f.images) return;
+    const [channels, height, width] = this.view.scene.shape, size = channels * height * width;
+    const maps = [...f.anatomy.terms.map((t, i) => [t.name, f.anatomy_gradients.subarray(i * size, (i + 1) * size), 2]), ["together", f.anatomy_followed, 2], ["move", f.anatomy_move, 3], ["noise", f.anatomy_noise, 4]];
+    for (const [name, values, phase] of maps) {
+      if (!values.some(Boolean)) continue; // a method without noise
+      const canvas = element("canvas"), target = pixelsOf(canvas, width, height), mean = new Float32Array(height * width);
+      for (let c = 0; c < channels; c++) for (let i = 0; i < mean.length; i++) mean[i] += values[c * mean.length + i] / channels;
+      const peak = mean.reduce((most, v) => Math.max(most, Math.abs(v)), 1e-30);
+      mean.forEach((v, i) => (target.pixels[i] = SLOPES[Math.round((127 * v) / peak) + 127]));
+      target.context.putImageData(target.image, 0, 0);
+      describe(canvas, `${name}, orange above zero, blue below, largest ${short(peak)}`);
+      this.maps.append(element("figure", { className: phase === this.phase ? "now" : "" }, canvas, element("figcaption", { textContent: `${name}, up to ${short(peak)}` })));
+    }
+  }
+  paint(map) {
+    // Points of the plane, in the phase that is shown. True where it has drawn them.
+    const f = this.frame;
+    if (!f?.anatomy_from || f.images) return false;
+    const passed = (performance.now() - this.began) / 1000;
+    if (this.playing && passed > PHASE_SECONDS && this.phase < PHASES.length - 1) this.show(this.phase + 1, true);
+    const u = this.view.reduced ? 1 : Math.min(1, Math.max(0, (passed - 0.4) / 1.6)), key = `${f.t}/${this.phase}/${this.at}/${u}/${map.key}`;
+    if (key === this.key && !this.view.redraw) return true;
+    this.key = key;
+    const { view } = this, plane = view.teacher, g = fitCanvas(plane.above, map.width, map.height), n = this.count;
+    plane.clearTrails();
+    g.clearRect(0, 0, map.width, map.height);
+    g.save();
+    g.beginPath();
+    g.rect(...map.box);
+    g.clip();
+    const moved = this.phase < 3 ? 0 : this.phase === 3 ? u : 1, shaken = this.phase === 4 ? u : 0;
+    const at = (k, a = moved, b = shaken) => {
+      const x = f.anatomy_from[2 * k] + a * f.anatomy_move[2 * k] + b * f.anatomy_noise[2 * k];
+      const y = f.anatomy_from[2 * k + 1] + a * f.anatomy_move[2 * k + 1] + b * f.anatomy_noise[2 * k + 1];
+      return [map.ox + x * map.sx, map.oy - y * map.sy];
+    };
+    if (this.phase === 1) this.paintLosses(g, at);
+    if (this.phase >= 3) this.paintWays(g, at);
+    for (let c = 0; c < view.scene.classes.length; c++) {
+      g.beginPath();
+      for (let k = 0; k < n; k++) if (f.labels[k] === c) marker(g, c, ...at(k), 2.7);
+      g.fillStyle = COLOURS[c % COLOURS.length];
+      g.fill();
+    }
+    if (this.phase === 0) this.paintRings(g, at);
+    if (this.phase === 2) this.paintPulls(g, at);
+    g.beginPath();
+    g.arc(...at(this.at), 9, 0, 6.2832);
+    Object.assign(g, { strokeStyle: view.theme.text, lineWidth: 2 });
+    g.stroke();
+    g.restore();
+    this.spots = at;
+    return true;
+  }
+  paintRings(g, at) {
+    const f = this.frame, classes = this.view.scene.classes.length;
+    if (f.anatomy.right == null) return;
+    g.beginPath();
+    for (let k = 0; k < this.count; k++) {
+      let best = 0;
+      for (let c = 1; c < classes; c++) if (f.anatomy_p[k * classes + c] > f.anatomy_p[k * classes + best]) best = c;
+      if (best === f.labels[k]) continue;
+      const [x, y] = at(k);
+      g.moveTo(x + 4.6, y);
+      g.arc(x, y, 4.6, 0, 6.2832);
+    }
+    Object.assign(g, { strokeStyle: this.view.theme.text, lineWidth: 1 });
+    g.stroke();
+  }
+  paintLosses(g, at) {
+    const values = this.frame.anatomy_values, n = this.count;
+    if (!values) return;
+    const sums = Array.from({ length: n }, (_, k) => {
+      let sum = 0;
+      for (let t = 0; t < values.length / n; t++) sum += Math.max(0, values[t * n + k] || 0);
+      return sum;
+    });
+    const most = Math.max(1e-9, ...sums);
+    g.beginPath();
+    sums.forEach((sum, k) => {
+      const [x, y] = at(k), r = 3 + 13 * Math.sqrt(sum / most);
+      g.moveTo(x + r, y);
+      g.arc(x, y, r, 0, 6.2832);
+    });
+    Object.assign(g, { strokeStyle: this.view.theme.text, lineWidth: 0.8, globalAlpha: 0.45 });
+    g.stroke();
+    g.globalAlpha = 1;
+  }
+  paintPulls(g, at) {
+    // Downhill arrows of each term; all on one scale, the longest 46 pixels.
+    const f = this.frame, n = this.count, all = f.anatomy_gradients;
+    if (!all) return;
+    let longest = 1e-9;
+    for (let k = 0; k < all.length; k += 2) longest = Math.max(longest, Math.hypot(all[k], all[k + 1]));
+    const every = Math.ceil(n / 150), shown = [...Array(n).keys()].filter((k) => k % every === 0 || k === this.at);
+    f.anatomy.terms.forEach((term, t) => {
+      g.beginPath();
+      for (const k of shown) {
+        const dx = -all[2 * (t * n + k)], dy = all[2 * (t * n + k) + 1], length = Math.hypot(dx, dy);
+        if (length < longest * 1e-4) continue;
+        const long = 46 * Math.sqrt(length / longest), [x, y] = at(k), ux = dx / length, uy = dy / length, [ex, ey] = [x + ux * long, y + uy * long];
+        g.moveTo(x, y);
+        g.lineTo(ex, ey);
+        g.moveTo(ex - 5 * ux + 3 * uy, ey - 5 * uy - 3 * ux);
+        g.lineTo(ex, ey);
+        g.lineTo(ex - 5 * ux - 3 * uy, ey - 5 * uy + 3 * ux);
+      }
+      g.setLineDash(DASHES[t % DASHES.length]);
+      Object.assign(g, { strokeStyle: tone(COLOURS[(t + 2) % COLOURS.length], this.view.theme), lineWidth: 1.6 });
+      g.stroke();
+    });
+    g.setLineDash([]);
+    // What the arrows are, in a corner.
+    Object.assign(g, { font: "12px sans-serif", textAlign: "left", textBaseline: "middle", lineWidth: 2 });
+    f.anatomy.terms.forEach((term, t) => {
+      const [left, top] = [46, 26 + 16 * t];
+      g.strokeStyle = g.fillStyle = tone(COLOURS[(t + 2) % COLOURS.length], this.view.theme);
+      g.setLineDash(DASHES[t % DASHES.length]);
+      stroke(g, [[left, top], [left + 26, top]]);
+      g.fillStyle = this.view.theme.text;
+      g.fillText(term.name, left + 32, top);
+    });
+    g.setLineDash([]);
+  }
+  paintWays(g, at) {
+    g.beginPath();
+    for (let k = 0; k < this.count; k++) {
+      g.moveTo(...at(k, 0, 0));
+      g.lineTo(...at(k));
+    }
+    Object.assign(g, { strokeStyle: this.view.theme.text, lineWidth: 1, globalAlpha: 0.5 });
+    g.stroke();
+    g.globalAlpha = 1;
+  }
+  pick(x, y) {
+    // The sample nearest to a click.
+    if (!this.frame || !this.spots) return;
+    let best = 0, least = Infinity;
+    for (let k = 0; k < this.count; k++) {
+      const [px, py] = this.spots(k), d = Math.hypot(px - x, py - y);
+      if (d < least) [best, least] = [k, d];
+    }
+    this.choose(best);
+  }
+}
+
+const NOT_APART = "This step can't be taken apart: it is the first of a mini-batch, or the method does more in a step than follow a gradient of the teacher's answers.";
+
 // -- the view ---------------------------------------------------------------------------------------------------------
 
 class LiveView {
@@ -802,13 +1118,16 @@ class LiveView {
     this.look = "pixels";
     this.status = { state: "ready" };
     window.cakeLive?.opened?.(this); // for those who measure (benchmarks/live_view.py)
+    const query = matchMedia("(prefers-reduced-motion: reduce)");
+    this.calm = () => (this.reduced = query.matches || remembered("cake-calm") === "yes");
+    this.calm();
+    query.onchange = this.calm;
     this.build();
     this.update(component);
     this.resized = new ResizeObserver(() => this.layout());
     this.resized.observe(this.root);
     this.onKey = (event) => this.key(event);
     document.addEventListener("keydown", this.onKey);
-    this.reduced = matchMedia("(prefers-reduced-motion: reduce)").matches;
     const loop = () => {
       this.request = requestAnimationFrame(loop); // before drawing: an error in one picture must not end the show
       try {
@@ -838,7 +1157,15 @@ class LiveView {
       this.tellView();
     };
     d.time.oninput = () => this.seek((+d.time.value / 1000) * this.history.end);
-    d.options.querySelectorAll("input").forEach((box) => {
+    this.explainer = new Explainer(this, $(".anatomy"));
+    $(".explain").onclick = () => this.explainer.step();
+    const calm = d.options.querySelector("[name=calm]");
+    calm.checked = this.reduced;
+    calm.onchange = () => {
+      remembered("cake-calm", calm.checked ? "yes" : "no");
+      this.calm();
+    };
+    d.options.querySelectorAll("input:not([name=calm])").forEach((box) => {
       box.onchange = () => {
         this.options[box.name] = box.checked;
         if (box.name === "arrows") this.tellWishes();
@@ -858,14 +1185,23 @@ class LiveView {
     Object.assign(this, { data, setStateValue, setTriggerValue });
     this.readTheme();
     if (data.view && JSON.stringify(data.view) !== JSON.stringify(before.view)) this.takeView(data.view);
+    if (data.job !== before.job && data.show?.length) this.begin(data.show);
     if (data.job !== before.job || data.recording !== before.recording) this.attach();
     if (JSON.stringify(data.sliders) !== JSON.stringify(before.sliders)) this.makeSliders();
     if (data.feed && data.feed !== before.feed) this.feed(data.feed);
     this.showStatus();
   }
 
+  begin(show) {
+    // What a lesson wants to be seen from the beginning; whoever watches may change it.
+    this.dom.options.querySelectorAll("input").forEach((box) => {
+      if (box.name in this.options) box.checked = this.options[box.name] = show.includes(box.name);
+    });
+  }
+
   attach() {
     this.socket?.close();
+    this.explainer.close();
     this.history.clear();
     Object.assign(this, { position: 0, following: true, replaying: false, scene: null, status: { state: "ready" }, told: null, backlog: true });
     this.dom.stage.replaceChildren();
@@ -885,7 +1221,7 @@ class LiveView {
           if (yes) {
             this.backlog = true;
             if (this.speed !== 1) this.pace();
-            if (this.options.arrows) this.tellWishes();
+            if (this.options.arrows || this.explainer.active) this.tellWishes();
           }
         },
       );
@@ -931,6 +1267,7 @@ class LiveView {
     this.backlog = false;
     if (status.state === "ready" && before !== "ready" && status.progress === 0) {
       this.history.clear(); // it was reset
+      this.explainer.close();
       Object.assign(this, { position: 0, following: true, replaying: false, told: null });
       this.teacher?.clearTrails();
       if (this.student) this.student.surface = null;
@@ -949,6 +1286,7 @@ class LiveView {
   }
 
   addFrame(frame) {
+    this.explainer.take(frame);
     const before = this.history.add(frame, this.status.state === "running");
     if (before === undefined) return this.history.frames.length === 1 && this.showStatus(); // now there is something to play
     if (before <= this.position) this.position++; // what is looked at stays
@@ -963,7 +1301,7 @@ class LiveView {
     const stage = this.dom.stage;
     stage.replaceChildren();
     this.root.dataset.kind = scene.kind;
-    this.dom.options.hidden = scene.kind !== "points";
+    this.dom.options.hidden = !["points", "images"].includes(scene.kind);
     for (const part of [this.curves, this.statistics]) {
       part?.stop();
       part?.root.remove();
@@ -976,6 +1314,10 @@ class LiveView {
       this.teacher.title.append(scene.drawn ? "Teacher, and the samples" : "Teacher, and the samples that walk to its boundary");
       this.student?.title.append(scene.in_loop ? "Student in the method's loop; then the one who sees all samples" : "Student, who sees the samples alone");
       this.teacher.setSurface(scene.teacher, this.theme);
+      this.teacher.frame.addEventListener("click", (event) => {
+        const box = this.teacher.frame.getBoundingClientRect();
+        if (this.explainer.active) this.explainer.pick(event.clientX - box.left, event.clientY - box.top);
+      });
       this.teacher.setLine(scene.boundary);
       this.student?.setLine(scene.boundary);
       stage.append(element("p", { textContent: scene.drawn ?? "" }));
@@ -1042,7 +1384,7 @@ class LiveView {
   }
   tellWishes() {
     // Only what somebody looks at is computed and sent.
-    this.send({ op: "look", arrows: this.options.arrows, sample: this.scene?.kind === "images" ? this.sample : null });
+    this.send({ op: "look", arrows: this.options.arrows, sample: this.scene?.kind === "images" ? this.sample : null, anatomy: this.explainer.active });
   }
   async film(kind, sample, button) {
     const url = new URL(`${this.data.socket}${this.data.job}/frames.${kind}`, document.baseURI), label = button.textContent;
@@ -1074,6 +1416,7 @@ class LiveView {
     return this.replaying || (this.following && ["running", "queued"].includes(this.status.state));
   }
   toggle() {
+    this.explainer.close();
     if (this.moving) return this.pause();
     const atEnd = this.following || this.held || this.position >= this.history.end;
     if (!atEnd) this.replaying = true;
@@ -1111,6 +1454,7 @@ class LiveView {
     this.showStatus();
   }
   seek(position) {
+    this.explainer.close();
     this.following = this.replaying = this.held = false;
     this.position = position;
     this.teacher?.clearTrails();
@@ -1140,6 +1484,7 @@ class LiveView {
     action();
   }
   close() {
+    if (this.explainer.active) return this.explainer.close();
     if (!this.dom.help.hidden) this.toggleHelp(false);
     else if (this.sheet && this.sample !== null) this.choose(null);
   }
@@ -1160,7 +1505,7 @@ class LiveView {
       });
       return;
     }
-    this.sliders = (this.data.sliders ?? []).map((spec) => new Slider(spec, (n, v) => this.change(n, v), () => this.settle()));
+    this.sliders = (this.data.sliders ?? []).map((spec) => new Slider(spec, (n, v) => this.change(n, v), () => this.settle(), (n, l) => this.word(n, l)));
     box.replaceChildren(...this.sliders.map((s) => s.root));
     box.hidden = !this.sliders.length;
   }
@@ -1213,6 +1558,49 @@ class LiveView {
     if (!canvas) return;
     describe(canvas, kind === "points" ? "Samples moving over the teacher's decision surface" : "A grid of synthetic images, changing step by step");
   }
+  tellInWords(frame) {
+    // For who does not see the picture: what it shows now, and no more often than one can listen.
+    const now = performance.now(), { classes, kind } = this.scene;
+    if (now - (this.wordsAt ?? 0) < 2000 || !["points", "images"].includes(kind)) return;
+    this.wordsAt = now;
+    const parts = [`${kind === "points" ? "Points in a plane, which a line parts into the teacher's classes" : "A sheet of synthetic images"}: ${classes.join(", ")}.`];
+    parts.push(frame.step == null ? "" : frame.stage === "synthesis" ? `Step ${frame.step} of ${frame.total}: samples are being moved.` : frame.stage === "student" ? `The student learns: update ${frame.step} of ${frame.total}.` : "");
+    const told = frame.labels && frame.steered !== false ? classes.map((c, k) => `${frame.labels.reduce((sum, y) => sum + (y === k), 0)} samples told ${c}`) : [];
+    if (told.length && told.length <= 4) parts.push(`${told.join(", ")}.`);
+    const format = { percent, count: compact, number: short };
+    for (const { name, label, format: how } of this.data.numbers ?? []) if (frame.values?.[name] != null) parts.push(`${label}: ${format[how](frame.values[name])}.`);
+    for (const [name, value] of Object.entries(frame.losses ?? {})) if (value != null) parts.push(`${name} loss ${short(value)}.`);
+    const text = parts.filter(Boolean).join(" ");
+    write(this.root.querySelector(".in-words p"), text);
+    const canvas = this.sheet?.canvas ?? this.teacher?.above;
+    if (canvas) describe(canvas, text);
+  }
+  word(name, label) {
+    // A label that says what it means when it is pressed, where there is a word for it.
+    const word = this.data.words?.[name];
+    if (!word) return element("span", { textContent: label });
+    const button = element("button", { type: "button", className: "word", textContent: label, title: word.sentence });
+    button.setAttribute("aria-label", `${label}: what does it mean?`);
+    button.onclick = (event) => {
+      event.preventDefault();
+      event.stopPropagation();
+      const card = this.root.querySelector(".card"), here = this.root.getBoundingClientRect(), box = button.getBoundingClientRect();
+      const leave = () => {
+        card.hidden = true;
+        button.focus({ preventScroll: true });
+      };
+      card.onkeydown = (event) => event.key === "Escape" && leave();
+      card.onfocusout = (event) => card.contains(event.relatedTarget) || (card.hidden = true); // a click elsewhere
+      const close = element("button", { type: "button", textContent: "Close", onclick: leave });
+      const line = (tag, text) => (text ? [element(tag, { textContent: text })] : []);
+      card.replaceChildren(...line("b", word.title), ...line("p", word.sentence), ...line("code", word.equation), ...line("small", word.where ? `Where: ${word.where}.` : ""), close);
+      card.hidden = false;
+      card.style.top = `${box.bottom - here.top + 6}px`;
+      card.style.left = `${Math.max(0, Math.min(box.left - here.left, here.width - card.offsetWidth))}px`;
+      close.focus();
+    };
+    return button;
+  }
   showNumbers(frame) {
     const now = performance.now();
     if (frame === this.numbered || now - (this.numbersAt ?? 0) < 150) return;
@@ -1226,7 +1614,7 @@ class LiveView {
       if (tile) tile.hidden = value == null;
       if (value == null) continue;
       if (!tile) {
-        tile = element("div", { className: "tile", title: spec.help }, element("span", { textContent: spec.label }), element("b"));
+        tile = element("div", { className: "tile", title: spec.help }, this.word(spec.name, spec.label), element("b"));
         tile.style.order = order;
         this.tiles.set(spec.name, tile);
         this.dom.numbers.append(tile);
@@ -1271,7 +1659,7 @@ class LiveView {
     return Math.min(this.position, this.history.end);
   }
   advance() {
-    const now = performance.now(), passed = Math.min(100, now - (this.lastDraw ?? now));
+    const now = performance.now(), passed = Math.min(this.reduced ? 600 : 100, now - (this.lastDraw ?? now));
     this.lastDraw = now;
     if (!this.replaying) return;
     this.position += (passed / 1000) * STEPS_PER_SECOND * this.speed;
@@ -1288,6 +1676,9 @@ class LiveView {
     else this.follow();
   }
   draw() {
+    const calm = this.reduced && this.moving && performance.now() - (this.calmAt ?? 0) < 500;
+    if (calm && !this.redraw) return; // two pictures a second
+    this.calmAt = performance.now();
     this.advance();
     const frames = this.history.frames;
     if (!frames.length || !this.scene) return;
@@ -1299,6 +1690,7 @@ class LiveView {
     else if (this.scene.kind === "images") this.drawImages(i, u);
     else if (this.scene.kind === "figure") this.drawFigure(i);
     this.drawTime(position, a);
+    this.tellInWords(a);
     const now = performance.now();
     if (this.curves && now - (this.curvesAt ?? 0) > 600 && (frames.length !== this.curvesOf || a.stage !== this.curvesStage || !this.curvesAt)) {
       this.curvesAt = now;
@@ -1329,6 +1721,7 @@ class LiveView {
     if (!map) return;
     this.teacher.drawSurface(map);
     this.drawStudent(i);
+    if (this.explainer.active && this.explainer.paint(map)) return;
     if (!frame) return;
     const next = this.history.frames[at + 1];
     const move = at === i && next?.xy && next.batches[0] === frame.batches[0] && next.xy.length === frame.xy.length ? u : 0;
