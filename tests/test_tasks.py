@@ -104,7 +104,7 @@ def test_parameters_are_counted_without_making_the_networks():
     assert list(result["parameters"]) == fitting
     for name in ("lenet5-half", "resnet4", "vit3"):
         assert result["parameters"][name] == models.parameter_count(models.build(name, (1, 8, 8), 10))
-    assert list(drive("parameters", data_name="moons")[0]["parameters"]) == ["mlp", "mlp-norm"]
+    assert list(drive("parameters", data_name="moons")[0]["parameters"]) == ["mlp", "mlp-norm", "linear"]
 
 
 def test_embedding(finished):
