@@ -254,12 +254,13 @@ def _show_answers(learner: Learner) -> None:
     for place in learner.questions:
         asked, chosen = learner.lesson.steps[place], learner.notes["answers"].get(place)
         right = "; ".join(asked.options[i] for i in asked.answers)
+        title = asked.title if asked.title.endswith(("?", ".", "!")) else f"{asked.title}."
         if chosen is None:
-            st.info(f"The question was: {asked.title} The answer: *{right}*.", icon=":material/psychology:")
+            st.info(f"The question was: {title} The answer: *{right}*.", icon=":material/psychology:")
         elif chosen in asked.answers:
-            st.success(f"{asked.title} You predicted: *{asked.options[chosen]}*. So it is.", icon=":material/check:")
+            st.success(f"{title} You predicted: *{asked.options[chosen]}*. So it is.", icon=":material/check:")
         else:
-            said = f"{asked.title} You predicted: *{asked.options[chosen]}*. It is otherwise: *{right}*."
+            said = f"{title} You predicted: *{asked.options[chosen]}*. It is otherwise: *{right}*."
             st.warning(said, icon=":material/swap_horiz:")
 
 
