@@ -342,7 +342,8 @@ class JobRunner:
         """
         with self.lock:
             self._make_room(owner)
-            worker = "umap" if spec.get("how") == "umap" else OWN.get(kind, "compute")
+            worker = "umap" if spec.get("how") == "umap" else "aside" if kind in ASIDE else "compute"
+            worker = "tune" if kind in TUNING else worker
             job = Job(secrets.token_urlsafe(18), kind, spec, owner, self, worker, ring=Ring(self.limits.ring_bytes))
             self.jobs[job.name] = job
             self._hand_over(job)
@@ -550,8 +551,8 @@ class JobRunner:
 
 
 # What goes on beside the long runs: pictures, so that nobody waits for them, and files of others, which may bring a
-# process down; and studies, which take for hours what they can get. UMAP has a process for itself, for it takes seconds
-# in one piece.
-OWN = {"embedding": "aside", "import": "aside", "tune": "tune", "tune-final": "tune"}
+# process down. UMAP has a process for itself, for it takes seconds in one piece.
+ASIDE = ("embedding", "import")
 BEGUN = 0.02  # a job with less progress than this has only shown its first picture, and can show it again
 MOST_EARLY_DEATHS = 3  # of processes that never said a word: something is wrong that a new one won't mend
+TUNING = ("tune", "tune-final")  # in a process of its own: it takes for hours what it can get
