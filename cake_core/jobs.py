@@ -344,7 +344,8 @@ class JobRunner:
         """
         with self.lock:
             self._make_room(owner)
-            worker = "umap" if spec.get("how") == "umap" else OWN.get(kind, "compute")
+            worker = "umap" if spec.get("how") == "umap" else "aside" if kind in ASIDE else "compute"
+            worker = "tune" if kind in TUNING else worker
             job = Job(secrets.token_urlsafe(18), kind, spec, owner, self, worker, ring=Ring(self.limits.ring_bytes))
             self.jobs[job.name] = job
             self._hand_over(job)

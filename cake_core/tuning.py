@@ -437,7 +437,7 @@ def help_with(study: str, trials: int, threads: int) -> None:
     heard, gone = [time.monotonic()], threading.Event()
 
     def listen() -> None:
-        while sys.stdin.buffer.read(1):
+        while os.read(0, 1):  # not sys.stdin, which is locked while it is read, also when this process wants to end
             heard[0] = time.monotonic()
         gone.set()
 

@@ -197,7 +197,8 @@ def _figures(study: str, busy: bool) -> None:
     )
     st.caption(FIGURES[name][1] + (" As it was when the study was last at rest." if busy else ""))
     for number, figure in enumerate(stored[name]):
-        st.plotly_chart(go.Figure(figure), key=f"tune:figure:{name}:{number}", config=STILL)
+        alt = f"{FIGURES[name][0]}. {FIGURES[name][1]} The tab Trials has the same in numbers."
+        st.plotly_chart(go.Figure(figure), key=f"tune:figure:{name}:{number}", alt=alt, config=STILL)
 
 
 def _value(name: str, value: Any) -> str:
@@ -288,7 +289,8 @@ def _finals(study: str, config: TuneConfig, found: Mapping[str, Any], done: Sequ
         return
     lines = finals[number]["summary"]
     value = "student_accuracy" if any("student_accuracy_mean" in r for r in lines) else "agreement"
-    st.plotly_chart(study_figures.finals(lines, value, SETUPS), key="tune:final:bars", config=STILL)
+    alt = "; ".join(f"{SETUPS[r['setup']]}: {_interval(r, value)} %" for r in lines)
+    st.plotly_chart(study_figures.finals(lines, value, SETUPS), key="tune:final:bars", alt=alt, config=STILL)
     st.dataframe(
         [
             {
@@ -377,7 +379,8 @@ def _picture(study: str, number: int) -> None:
     if seen is None:
         st.caption("This trial has left no picture.")
         return
-    st.plotly_chart(study_figures.samples(seen), key=f"tune:picture:{study}:{number}", config=STILL)
+    alt = f"Samples of trial {number + 1} and the teacher's decision boundary in the plane."
+    st.plotly_chart(study_figures.samples(seen), key=f"tune:picture:{study}:{number}", alt=alt, config=STILL)
 
 
 def _rate(study: str, rows: Sequence[dict[str, Any]], done: Sequence[int]) -> None:
