@@ -335,9 +335,12 @@ def _settings(e: Entry, config: dict[str, Any], happened: Sequence[dict[str, Any
             st.markdown("  \n".join(f"**{k}** {v}" for k, v in about.items() if v))
         else:
             st.caption("It was stored by an older version, which did not note the code and the machine.")
+        lines = []
         for h in happened:
-            more = ", ".join(f"{k} {_text(v)}" for k, v in h.items() if k not in ("time", "event"))
-            st.caption(f"{time.strftime('%H:%M:%S', time.localtime(h['time']))} {h['event']} {more}")
+            more = ", ".join(_text(v) for k, v in h.items() if k not in ("time", "event", "snapshots"))
+            words = h["event"] if h["event"] != "stage" else "began with"
+            lines.append(f"{time.strftime('%H:%M:%S', time.localtime(h['time']))} {words} {more}")
+        st.caption("  \n".join(lines))
 
 
 def _text(value: Any) -> str:
