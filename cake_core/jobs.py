@@ -344,8 +344,7 @@ class JobRunner:
         """
         with self.lock:
             self._make_room(owner)
-            worker = "umap" if spec.get("how") == "umap" else "aside" if kind in ASIDE else "compute"
-            worker = "tune" if kind in TUNING else worker
+            worker = "umap" if spec.get("how") == "umap" else OWN.get(kind, "compute")
             job = Job(secrets.token_urlsafe(18), kind, spec, owner, self, worker, ring=Ring(self.limits.ring_bytes))
             self.jobs[job.name] = job
             self._hand_over(job)
