@@ -172,7 +172,13 @@ class Config(BaseModel):
     @classmethod
     def from_query(cls, flat: Mapping[str, str]) -> Self:
         """The inverse of `to_query`: missing keys keep their defaults, unknown keys are refused."""
-        return cls.from_dict(_nest(flat))
+        values = _nest(flat)
+        for name, value in values.items():
+            part = cls.model_fields[name].annotation if name in cls.model_fields else None
+            if isinstance(part, type) and issubclass(part, Config) and not isinstance(value, Mapping):
+                first = next(iter(part.model_fields))
+                raise CakeError(f"'{name}' holds several settings. Write one of them, such as {name}.{first}.")
+        return cls.from_dict(values)
 
     def digest(self) -> str:
         """A short hash of all values: equal settings have equal digests."""

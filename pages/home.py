@@ -25,7 +25,7 @@ doors = [
     (
         "Compare",
         "Methods against each other and against pure noise, with several seeds and honest error bars.",
-        ("compare", "few_call", "detect", "runs"),
+        ("compare", "few_call", "detect", "tune", "runs"),
     ),
 ]
 picture, beside = st.columns([8, 5], gap="large")

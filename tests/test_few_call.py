@@ -220,3 +220,8 @@ def test_the_command_line(capsys, tmp_path):
     assert "Nobody answers" in capsys.readouterr().err
     assert main(["steal", "--data", "circles", "--http", *small]) == 2
     assert main(["serve", "--teacher", "moons/mlp", "--errors", "2"]) == 2
+
+
+def test_a_part_given_as_one_value_is_a_sentence():
+    with pytest.raises(CakeError, match=r"'data' holds several settings. Write one of them, such as data.name."):
+        FewCallConfig.from_query({"data": "moons"})

@@ -230,7 +230,7 @@ def presets(screen: Screen, presets: Mapping[str, Mapping[str, str]]) -> None:
     """
     if not screen.options.shows("presets"):
         return
-    with st.container(horizontal=True, gap="small"):
+    with st.container(horizontal=True, gap="small", key=f"row:{screen.name}:presets"):
         for number, (name, preset) in enumerate(presets.items(), start=1):
             st.button(
                 name,

@@ -24,7 +24,7 @@ def toolbar(screen: Screen, kind: str, *, kiosk: bool = False) -> None:
         kiosk: whether the screen's presets can play by themselves.
     """
     tools, name = screen.options.shows("tools"), screen.name
-    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+    with st.container(horizontal=True, gap="small", vertical_alignment="center", key=f"row:{name}:tools"):
         if tools:
             st.button(
                 "Undo",
