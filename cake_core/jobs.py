@@ -328,6 +328,7 @@ class JobRunner:
         self.lock = threading.RLock()
         self.jobs: dict[str, Job] = {}
         self._queue: deque[Job] = deque()
+        self.counts = dict.fromkeys(("process_deaths", "jobs_failed", "jobs_done", "frames"), 0)
         self._workers: dict[str, WorkerProcess] = {}
         self._early_deaths: dict[str, int] = {}
         self._closing = threading.Event()
@@ -358,6 +359,10 @@ class JobRunner:
             for job, partner in ((one, other), (other, one)):
                 job.partner = partner
                 self.command(job, "pair", partner=partner.name)
+
+    def processes(self) -> dict[str, int]:
+        """The compute processes that are up, by name: their process ids."""
+        return {name: worker.process.pid for name, worker in self._workers.items()}
 
     def find(self, name: str) -> Job | None:
         """The job of that name, if it is still known."""
@@ -418,6 +423,8 @@ class JobRunner:
         with self.lock:
             for key, value in values.items():
                 setattr(job, key, value)
+            if (ended := f"jobs_{values.get('state')}") in self.counts:
+                self.counts[ended] += 1
             if job in self._queue and job.state != "queued":
                 self._queue.remove(job)
             self._publish(job, job.status())
@@ -487,6 +494,7 @@ class JobRunner:
                 job.scene = content
                 self._publish(job, content)
             elif kind == b"F":
+                self.counts["frames"] += 1
                 job.ring.add(content)
                 self._publish(job, content)
             elif kind == b"A":  # a frame once more, with details that somebody asked for: nothing to keep
@@ -521,6 +529,7 @@ class JobRunner:
                 return
             name = next(k for k, w in self._workers.items() if w is worker)
             del self._workers[name]
+            self.counts["process_deaths"] += 1
             deaths = 0 if worker.connected else self._early_deaths.get(name, 0) + 1
             self._early_deaths[name] = deaths
             log.warning("the %s process ended (%s)", name, reason)

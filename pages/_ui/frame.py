@@ -13,10 +13,19 @@ if str(ROOT) not in sys.path:
 st.set_page_config(page_title="CAKE Lab", page_icon=str(ROOT / "assets" / "icon.png"), layout="wide")
 
 from cake_core.errors import CakeError  # noqa: E402
-from pages._ui.page import PAGES, hides_navigation, page_path  # noqa: E402
+from pages._ui.page import HIDDEN, PAGES, hides_navigation, page_path  # noqa: E402
 
 page = st.navigation(
-    [st.Page(page_path(name), title=title, icon=icon, default=name == "home") for name, (title, icon) in PAGES.items()],
+    [
+        st.Page(
+            page_path(name),
+            title=title,
+            icon=icon,
+            default=name == "home",
+            visibility="hidden" if name in HIDDEN else "visible",
+        )
+        for name, (title, icon) in {**PAGES, **HIDDEN}.items()
+    ],
     position="hidden" if hides_navigation() else "top",
 )
 st.html(ROOT / "pages" / "_ui" / "frame.css")

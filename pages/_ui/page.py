@@ -24,6 +24,7 @@ from .cached import runner
 from .owner import new_owner
 
 __all__ = [
+    "HIDDEN",
     "PAGES",
     "Screen",
     "began_with",
@@ -58,6 +59,8 @@ PAGES = {
     "methods": ("Methods", ":material/menu_book:"),
     "glossary": ("Glossary", ":material/dictionary:"),
 }
+
+HIDDEN = {"status": ("Status", ":material/monitor_heart:")}  # by its address alone
 
 
 def page_path(name: str) -> str:

@@ -20,7 +20,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from cake_core import film, runs, studies
+from cake_core import film, metrics, runs, studies
 from cake_core.errors import CakeError
 from cake_core.jobs import ACTIVE, Job, Message
 
@@ -54,6 +54,7 @@ def routes() -> list[BaseRoute]:
         Route(f"/live/{VERSION}/live_view.js", lambda request: FileResponse(SCRIPT, headers=FOREVER)),
         *(Route(f"/{c.address}", script_of(c)) for c in (embedding_view, lockstep, drawing_board, kiosk_watch)),
         Route(f"/live/{plotly.__version__}/plotly.min.js", lambda request: FileResponse(PLOTLY, headers=FOREVER)),
+        Route("/live/metrics", figures),
         Route("/live/recordings/{name}", recording),
         Route("/live/studies/{study}/{trial}", trial),
         Route("/live/{job}/frames.{kind}", frames),
@@ -70,6 +71,12 @@ def are_mounted() -> bool:
 def script_of(component: Any) -> Callable[[Request], Response]:
     """Answers with the script of a component of ours."""
     return lambda request: FileResponse(component.script, headers=FOREVER)
+
+
+def figures(request: Request) -> Response:
+    """What the server is doing, as OpenMetrics: counts alone, and nobody's data."""
+    text = metrics.openmetrics(metrics.figures(runner()))
+    return Response(text, media_type="application/openmetrics-text; version=1.0.0; charset=utf-8")
 
 
 async def recording(request: Request) -> Response:
