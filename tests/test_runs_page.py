@@ -31,10 +31,10 @@ def three(runs_folder) -> list[str]:
     return [distilled(), distilled(method="lake", seed="3"), distilled(data="digits")]
 
 
-def page(**query: str):
-    """The page in the browser that made the runs."""
+def page(secret: str = SECRET, **query: str):
+    """The page in the browser that made the runs, which the secret tells."""
     app = open_page("home")
-    app.session_state["owner"] = f"{SECRET}.1"
+    app.session_state["owner"] = f"{secret}.1"
     for key, value in query.items():
         app.query_params[key] = value
     app.switch_page(str(PATH)).run()

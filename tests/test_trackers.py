@@ -16,12 +16,14 @@ from cake_core.pipeline import Experiment
 from cake_core.tasks import Distill
 
 from .test_pages import texts
-from .test_runs_page import ME, page
+from .test_runs_page import page
+
+SECRET = "the-secret-of-another-browser"
 
 
 def distilled() -> str:
     flat = {"batches": "2", "samples": "30", "steps": "12", "student.updates": "40", "device": "cpu", "method": "lake"}
-    with runs.owned_by(ME):
+    with runs.owned_by(runs.key_of(SECRET)):
         task = Distill(Experiment.from_query(flat).to_dict())
         for _ in task.moments():
             pass
@@ -116,7 +118,7 @@ def test_a_tracker_that_fails_is_noted_and_said_on_the_page(run, monkeypatch, ca
     done = trackers.tell(run, "wandb")
     assert (done["ok"], done["message"]) == (False, "ConnectionError: no route to host")
     assert "no route to host" in caplog.text
-    app = page(run=run)
+    app = page(SECRET, run=run)
     assert "could not be told of this run, which is complete all the same" in app.warning[0].value
     assert app.metric[0].label == "Student's accuracy"
     runs.write_json(runs.find(run) / "tracker.json", {**done, "ok": True, "message": "Run 7 at home."})
