@@ -1,0 +1,172 @@
+"""A lecture hall: many viewers of a few runs on one server. Run: python benchmarks/load.py --sessions 100 --minutes 30
+
+Starts the server as a user does. A few runs are begun by real pages in a headless Chromium, which stay open; the other
+sessions are clients that speak the socket's protocol as the live view does, each confirming what it gets, spread over
+the runs. All connect to this machine alone. Measured:
+
+- frames per second that each viewer gets, the slowest and the median;
+- how evenly the runs advance: steps of the slowest over steps of the fastest;
+- milliseconds from a changed setting until a frame of a step that used it arrives, median and 99th percentile;
+- resident memory of the server and its compute process, at the beginning and at the end;
+- errors: connections that broke, answers that were not frames, pages with an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+import psutil  # noqa: E402
+from playwright.sync_api import sync_playwright  # noqa: E402
+from websockets.asyncio.client import connect  # noqa: E402
+
+from cake_core import runs  # noqa: E402
+from cake_core.frames import decode  # noqa: E402
+from tests.browser.harness import FLAGS, PROBE, Server, chromium  # noqa: E402
+
+PAGE = "two_moons?samples=100&batches=4&steps=20000&seed={seed}"
+WARM_UP = 10  # seconds before anything is counted
+SECONDS_BETWEEN_EDITS = 5
+
+
+class Viewer:
+    """One client of one run: counts frames, and now and then changes a setting and waits for its effect."""
+
+    def __init__(self, url: str, job: str, edits: bool):
+        self.url, self.job, self.edits = f"{url.replace('http', 'ws')}/live/{job}", job, edits
+        self.frames, self.steps, self.errors = 0, [], 0
+        self.effects: list[float] = []
+
+    async def watch(self, until: float, counted_from: float) -> None:
+        asked: tuple[float, int] | None = None
+        last, version = 0.0, 0
+        try:
+            async with connect(self.url, max_size=None) as socket:
+                while (left := until - time.monotonic()) > 0:
+                    try:
+                        message = await asyncio.wait_for(socket.recv(), left)
+                    except TimeoutError:
+                        break
+                    if isinstance(message, str):
+                        said = json.loads(message)
+                        self.errors += said["type"] == "refused" or said.get("state") == "failed"
+                        continue
+                    head = decode(message)[0]
+                    if head["type"] != "frame":
+                        continue
+                    await socket.send('{"op": "seen"}')
+                    now = time.monotonic()
+                    if now >= counted_from:
+                        self.frames += 1
+                        self.steps.append(head["step"])
+                    if asked and head["version"] > asked[1]:
+                        self.effects.append(1000 * (now - asked[0]))
+                        asked = None
+                    version = max(version, head["version"])
+                    if self.edits and not asked and now > max(last + SECONDS_BETWEEN_EDITS, counted_from):
+                        value = 0.05 + 0.05 * (now % 1)
+                        await socket.send(json.dumps({"op": "set", "settings": {"step_size": value}}))
+                        asked, last = (now, version), now
+        except OSError:
+            self.errors += 1
+
+
+def measure(sessions: int, jobs: int, minutes: float, tabs: int) -> dict[str, Any]:
+    """One row."""
+    folder = Path(tempfile.mkdtemp(prefix="cake-load-"))
+    os.environ["CAKE_RUNS_DIR"], os.environ["CAKE_UPLOADS_DIR"] = str(folder / "runs"), str(folder / "uploads")
+    server = Server("app.py", folder / "log")
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+            names, pages = [], []
+            for seed in range(jobs):
+                page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+                page.add_init_script(PROBE)
+                page.goto(f"{server.url}/{PAGE.format(seed=seed)}")
+                page.wait_for_function("window.cakeLive?.view?.history?.frames?.length > 0", timeout=120_000)
+                page.click(".cake-live .play")
+                names.append(page.url.split("job=")[1].split("&")[0])
+                pages.append(page)
+            for page in pages[tabs:]:
+                page.context.close()
+            pages = pages[:tabs]
+            start = time.monotonic()
+            counted_from, until = start + WARM_UP, start + WARM_UP + 60 * minutes
+            viewers = [Viewer(server.url, names[n % jobs], edits=n < jobs) for n in range(sessions - tabs)]
+            at_first: dict[str, float] = {}
+
+            async def all_of_them() -> None:
+                watching = [asyncio.create_task(v.watch(until, counted_from)) for v in viewers]
+                await asyncio.sleep(WARM_UP)
+                at_first.update(memory(server))
+                await asyncio.gather(*watching)
+
+            asyncio.run(all_of_them())
+            at_last = memory(server)
+            broken = sum(page.locator(".stException").count() for page in pages)
+            browser.close()
+        seconds = 60 * minutes
+        rates = sorted(v.frames / seconds for v in viewers)
+        walked = [max(v.steps) - min(v.steps) for v in viewers[:jobs] if v.steps]
+        effects = sorted(e for v in viewers for e in v.effects)
+        return {
+            "date": date.today().isoformat(),
+            "sessions": sessions,
+            "of_these_browser_tabs": tabs,
+            "running_jobs": jobs,
+            "minutes": minutes,
+            "cores": os.cpu_count(),
+            "frames_per_second_slowest": rates[0],
+            "frames_per_second_median": statistics.median(rates),
+            "steps_per_second_median": statistics.median(walked) / seconds,
+            "slowest_over_fastest_job": min(walked) / max(walked),
+            "effect_ms_p50": statistics.median(effects),
+            "effect_ms_p99": effects[min(len(effects) - 1, round(0.99 * len(effects)))],
+            "effects_measured": len(effects),
+            **{f"mib_at_start_{k}": v for k, v in at_first.items()},
+            **{f"mib_at_end_{k}": v for k, v in at_last.items()},
+            "errors": sum(v.errors for v in viewers) + broken,
+        }
+    finally:
+        server.close()
+
+
+def memory(server: Server) -> dict[str, float]:
+    """MiB of the server and of the process that computes."""
+    return {
+        "server": psutil.Process(server.process.pid).memory_info().rss / 2**20,
+        "worker": server.worker().memory_info().rss / 2**20,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sessions", type=int, nargs="+", default=[100])
+    parser.add_argument("--jobs", type=int, default=8)
+    parser.add_argument("--tabs", type=int, default=2, help="sessions that are real pages in a browser (default 2)")
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--out", type=Path, help="a CSV file to write to")
+    arguments = parser.parse_args()
+    rows = []
+    for sessions in arguments.sessions:
+        rows.append(measure(sessions, arguments.jobs, arguments.minutes, arguments.tabs))
+        print(json.dumps(rows[-1], indent=1), flush=True)
+    if arguments.out:
+        runs.write_csv(arguments.out, rows)
+
+
+if __name__ == "__main__":
+    main()
