@@ -10,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 from cake_core import data, export, run_figures, runs
+from cake_core.alt_text import alt_text
 from cake_core.config import as_text
 from cake_core.errors import CakeError
 from cake_core.methods import METHODS
@@ -432,7 +433,7 @@ def show_curves(found: Sequence[Entry]) -> None:
         return
     with st.grid(min(3, len(charts)), min_column_width=260):
         for number, chart in enumerate(charts):
-            st.plotly_chart(chart, key=f"runs:curve:{number}:{len(found)}", config=panels.STILL)
+            st.plotly_chart(chart, key=f"runs:curve:{number}:{len(found)}", alt=alt_text(chart), config=panels.STILL)
     if len(found) > 1:
         colours = zip(names.values(), run_figures.CLASS_COLOURS, run_figures.DASHES, strict=False)
         st.markdown(
