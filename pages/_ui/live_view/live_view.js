@@ -1193,7 +1193,7 @@ class LiveView {
   }
 
   begin(show) {
-    // What a lesson wants to be seen from the beginning; whoever watches may change it.
+    // What a lesson or a link wants to be seen from the beginning; whoever watches may change it.
     this.dom.options.querySelectorAll("input").forEach((box) => {
       if (box.name in this.options) box.checked = this.options[box.name] = show.includes(box.name);
     });
@@ -1356,7 +1356,7 @@ class LiveView {
 
   takeView({ show, speed }) {
     const look = show.includes("stretched") ? "stretched" : "pixels", before = JSON.stringify(this.options) + this.speed + this.look;
-    for (const box of this.dom.options.querySelectorAll("input")) this.options[box.name] = box.checked = show.includes(box.name);
+    this.begin(show);
     Object.assign(this, { speed, look });
     this.dom.speed.value = speed;
     if (this.painter) this.painter.look = look;
