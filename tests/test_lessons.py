@@ -31,7 +31,10 @@ def test_ten_lessons_are_shipped():
         assert kinds[-1] == "explain"  # nobody is left without knowing why
 
 
-@pytest.mark.parametrize("name", FOUND)
+QUICK = ("boundary", "contrast", "calls")  # the others take a quarter of a minute and more each
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.long) for n in FOUND])
 def test_every_lesson_can_be_played_through(name):
     """With the engine and the numbers that the page checks, not a word of which is made up."""
     rehearsed = list(lessons.rehearse(FOUND[name]))
@@ -40,6 +43,7 @@ def test_every_lesson_can_be_played_through(name):
         assert all(r.met), (name, r.step + 1, r.facts)
 
 
+@pytest.mark.long
 def test_where_there_is_something_to_do_nothing_is_reached_without_it():
     """The runs of points that have a solution: as the learner finds them, a goal stays open."""
     for name in ("contrast", "noise", "schedules", "calls"):

@@ -52,6 +52,7 @@ def test_everyone_and_the_hidden():
         everyone(config(), ("pie",))
 
 
+@pytest.mark.long
 def test_a_student_of_few_calls_is_one_more_kind(tmp_path, monkeypatch):
     monkeypatch.setenv("CAKE_RUNS_DIR", str(tmp_path))
     settings = config(data={"name": "moons"}, updates=60)
@@ -62,6 +63,7 @@ def test_a_student_of_few_calls_is_one_more_kind(tmp_path, monkeypatch):
     assert run.students[0].card.accuracy.value > 0.6  # of two classes; it never saw a label
 
 
+@pytest.mark.long
 def test_a_line_up_is_made_once(tmp_path, trained):
     suspects = [Suspect("kd", 1), Suspect("cake", 0), Suspect("outsider", 2), Suspect("scratch", None)]
     wanted = {"probes": ("direct", "generator", "real", "other", "surest", "noise"), "scores": ("kl", "cka", "mmd")}

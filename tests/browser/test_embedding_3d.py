@@ -7,7 +7,7 @@ import pytest
 
 from .test_embedding_view import map_, shown_pixels  # noqa: F401
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
