@@ -100,7 +100,7 @@ def main() -> None:
         folder = Path(tempfile.mkdtemp(prefix=f"cake-kills-{kind}-"))
         before, kills, lost, damaged, start = {}, 0, 0, 0, time.perf_counter()
         while kills < share:
-            if not killed(kind, folder, draws.uniform(4, 14)):
+            if not killed(kind, folder, draws.uniform(8, 25)):
                 break  # it has done all there was to do
             kills += 1
             try:

@@ -21,6 +21,7 @@ import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,8 @@ def measure(sessions: int, jobs: int, minutes: float, tabs: int) -> dict[str, An
                 at_first.update(memory(server))
                 await asyncio.gather(*watching)
 
-            asyncio.run(all_of_them())
+            with ThreadPoolExecutor(1) as apart:  # Playwright has a loop of its own in this thread
+                apart.submit(lambda: asyncio.run(all_of_them())).result()
             at_last = memory(server)
             broken = sum(page.locator(".stException").count() for page in pages)
             browser.close()
