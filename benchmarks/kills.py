@@ -41,7 +41,7 @@ for _ in Grid(experiment, ["digits/lenet5", "digits/resnet4"], ["mlp", "lenet5-h
 MODULE = ["-m", "cake_core"]
 COMMANDS = {
     "cells": ["-c", GRID],
-    "study": [*MODULE, "tune", "--data", "moons", "--trials", "40", "--finals", "0", "--json", "-", "--set", *SMALL],
+    "study": [*MODULE, "tune", "--data", "moons", "--trials", "3000", "--finals", "0", "--json", "-", "--set", *SMALL],
     "runs": [*MODULE, "distill", "--data", "digits", "--keep", "--seeds", "200", "--json", "-", "--set", *SMALL],
 }
 
