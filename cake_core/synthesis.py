@@ -133,6 +133,7 @@ class Synthesis(Iterator[Snapshot]):
         self._recorder = Recorder(method.steps, batches, problem.shape, method.delivered) if keep else None
         self._folder = parts if parts is not None and not method.whole else None
         self._seen: Snapshot | None = None
+        self._overwrites = False
         self._run = self._loop()
 
     def __next__(self) -> Snapshot:
@@ -245,7 +246,8 @@ class Synthesis(Iterator[Snapshot]):
         method, done = self.method, self._finished_steps
         rng = Streams(self.seed, batches, self.problem.device)
         state = self.state = method.init(self.problem, rng)
-        step = graphs.Stepper(method, state, rng, graphs.suits(method, self.problem.device))
+        self._overwrites = graphs.suits(method, self.problem.device)
+        step = graphs.Stepper(method, state, rng, self._overwrites)
         self._record(0, state, batches)
         yield self._snapshot(state, rng, done, {})
         for t in range(1, method.steps + 1):
@@ -271,12 +273,16 @@ class Synthesis(Iterator[Snapshot]):
             batches=rng.batches[:m],
             x=x,
             labels=state.y[:m].flatten(1) if self.method.steered else self.problem.teacher.look(x),
-            logits=_kept(state.logits, m),
-            gradient=_kept(state.gradient, m),
-            losses={k: v[:m].clone() for k, v in losses.items()},
+            logits=None if state.logits is None else self._kept(state.logits[:m].flatten(1, 2)),
+            gradient=None if state.gradient is None else self._kept(state.gradient[:m].flatten(1, 2)),
+            losses={k: self._kept(v[:m]) for k, v in losses.items()},
             weights=dict(self.method.weights),
         )
         return self._seen
+
+    def _kept(self, values: Tensor) -> Tensor:
+        """Values for a snapshot: copied where a recorded step will write over its own, as they are elsewhere."""
+        return values.clone() if self._overwrites else values
 
     def _finished(self, state: Any, rng: Streams) -> SyntheticSet:
         x, y = self.method.samples(state)  # (M, N, *shape), (M, N, C)
@@ -299,8 +305,3 @@ class Synthesis(Iterator[Snapshot]):
             "forward_calls": self.problem.teacher.forward_calls,
             "gradient_calls": self.problem.teacher.gradient_calls,
         }
-
-
-def _kept(values: Tensor | None, m: int) -> Tensor | None:
-    """A copy of the first m mini-batches' values (M, B, G, ...) as (m, N, ...): a recorded step writes over its own."""
-    return None if values is None else values[:m].flatten(1, 2).clone()
