@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import statistics
 import sys
@@ -30,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import psutil  # noqa: E402
-from playwright.sync_api import sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, Page, sync_playwright  # noqa: E402
 from websockets.asyncio.client import connect  # noqa: E402
 
 from cake_core import runs  # noqa: E402
@@ -39,6 +40,9 @@ from tests.browser.harness import FLAGS, PROBE, Server, chromium  # noqa: E402
 
 PAGE = "two_moons?samples=100&batches=4&steps=20000&seed={seed}"
 WARM_UP = 10  # seconds before anything is counted
+MINUTES_OF_A_ROUND = (
+    6  # 20,000 steps at 30 a second end after eleven, and the first runs begin before the last page is up
+)
 SECONDS_BETWEEN_EDITS = 5
 
 
@@ -85,44 +89,31 @@ class Viewer:
 
 
 def measure(sessions: int, jobs: int, minutes: float, tabs: int) -> dict[str, Any]:
-    """One row."""
+    """One row. A run's steps end after some minutes, so a long time is several rounds on one server, with new runs."""
+    rounds = math.ceil(minutes / MINUTES_OF_A_ROUND)
+    seconds = 60 * minutes / rounds
     folder = Path(tempfile.mkdtemp(prefix="cake-load-"))
     os.environ["CAKE_RUNS_DIR"], os.environ["CAKE_UPLOADS_DIR"] = str(folder / "runs"), str(folder / "uploads")
     server = Server("app.py", folder / "log")
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
-            names, pages = [], []
-            for seed in range(jobs):
-                page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
-                page.add_init_script(PROBE)
-                page.goto(f"{server.url}/{PAGE.format(seed=seed)}")
-                page.wait_for_function("window.cakeLive?.view?.history?.frames?.length > 0", timeout=120_000)
-                page.click(".cake-live .play")
-                names.append(page.url.split("job=")[1].split("&")[0])
-                pages.append(page)
-            for page in pages[tabs:]:
-                page.context.close()
-            pages = pages[:tabs]
-            start = time.monotonic()
-            counted_from, until = start + WARM_UP, start + WARM_UP + 60 * minutes
-            viewers = [Viewer(server.url, names[n % jobs], edits=n < jobs) for n in range(sessions - tabs)]
-            at_first: dict[str, float] = {}
-
-            async def all_of_them() -> None:
-                watching = [asyncio.create_task(v.watch(until, counted_from)) for v in viewers]
-                await asyncio.sleep(WARM_UP)
-                at_first.update(memory(server))
-                await asyncio.gather(*watching)
-
-            with ThreadPoolExecutor(1) as apart:  # Playwright has a loop of its own in this thread
-                apart.submit(lambda: asyncio.run(all_of_them())).result()
+            viewers, jobs_of, at_first, broken = [], [], {}, 0
+            for begin in range(rounds):
+                names, pages = begun(browser, server, range(begin * jobs, (begin + 1) * jobs), tabs)
+                until = time.monotonic() + WARM_UP + seconds
+                watching = [Viewer(server.url, names[n % jobs], edits=n < jobs) for n in range(sessions - tabs)]
+                with ThreadPoolExecutor(1) as apart:  # Playwright has a loop of its own in this thread
+                    apart.submit(lambda: asyncio.run(hall(watching, until, seconds, server, at_first))).result()  # noqa: B023
+                broken += sum(page.locator(".stException").count() for page in pages)
+                for page in pages:
+                    page.context.close()
+                viewers += watching
+                jobs_of.append([max(v.steps) - min(v.steps) for v in watching[:jobs] if v.steps])
             at_last = memory(server)
-            broken = sum(page.locator(".stException").count() for page in pages)
             browser.close()
-        seconds = 60 * minutes
         rates = sorted(v.frames / seconds for v in viewers)
-        walked = [max(v.steps) - min(v.steps) for v in viewers[:jobs] if v.steps]
+        walked = [steps for walked in jobs_of for steps in walked]
         effects = sorted(e for v in viewers for e in v.effects)
         return {
             "date": date.today().isoformat(),
@@ -134,7 +125,7 @@ def measure(sessions: int, jobs: int, minutes: float, tabs: int) -> dict[str, An
             "frames_per_second_slowest": rates[0],
             "frames_per_second_median": statistics.median(rates),
             "steps_per_second_median": statistics.median(walked) / seconds,
-            "slowest_over_fastest_job": min(walked) / max(walked),
+            "slowest_over_fastest_job": min(min(walked) / max(walked) for walked in jobs_of),
             "effect_ms_p50": statistics.median(effects),
             "effect_ms_p99": effects[min(len(effects) - 1, round(0.99 * len(effects)))],
             "effects_measured": len(effects),
@@ -144,6 +135,30 @@ def measure(sessions: int, jobs: int, minutes: float, tabs: int) -> dict[str, An
         }
     finally:
         server.close()
+
+
+def begun(browser: Browser, server: Server, seeds: range, tabs: int) -> tuple[list[str], list[Page]]:
+    """The ids of runs begun by pages, and those pages that stay open."""
+    names, pages = [], []
+    for seed in seeds:
+        page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+        page.add_init_script(PROBE)
+        page.goto(f"{server.url}/{PAGE.format(seed=seed)}")
+        page.wait_for_function("window.cakeLive?.view?.history?.frames?.length > 0", timeout=120_000)
+        page.click(".cake-live .play")
+        names.append(page.url.split("job=")[1].split("&")[0])
+        pages.append(page)
+    for page in pages[tabs:]:
+        page.context.close()
+    return names, pages[:tabs]
+
+
+async def hall(viewers: list[Viewer], until: float, seconds: float, server: Server, at_first: dict[str, float]) -> None:
+    """Lets all watch until then; what is counted are the last `seconds`. Notes the memory before the first counting."""
+    watching = [asyncio.create_task(v.watch(until, until - seconds)) for v in viewers]
+    await asyncio.sleep(WARM_UP)
+    at_first |= at_first or memory(server)
+    await asyncio.gather(*watching)
 
 
 def memory(server: Server) -> dict[str, float]:

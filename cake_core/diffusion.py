@@ -27,13 +27,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import data, devices, runs, weights
+from . import data, devices, graphs, runs, weights
 from .config import Config, param
 from .data import Dataset
 from .errors import CakeError
 from .models import parameter_count
 from .rng import generator
-from .training import SECONDS_BETWEEN_STEPS, TrainStep
+from .training import SECONDS_BETWEEN_STEPS, TrainStep, optimiser_of
 
 if TYPE_CHECKING:
     from diffusers import SchedulerMixin
@@ -246,10 +246,24 @@ class DiffusionTraining(Iterator[TrainStep]):
         device, none = dataset.train_x.device, len(dataset.info.classes)
         schedule = solver("ddim")
         averaged = copy.deepcopy(network).requires_grad_(False)
-        optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=1e-4)
+        cuda = device.type == "cuda"
+        optimiser = optimiser_of(network, config.learning_rate, 1e-4, device)
         rates = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, config.learning_rate, total_steps=config.updates + 1, pct_start=0.1
+            optimiser, config.learning_rate, total_steps=config.updates + 1, pct_start=0.1, cycle_momentum=False
         )
+
+        def work(x: Tensor, noise: Tensor, t: Tensor, classes: Tensor) -> Tensor:
+            with devices.autocast(device, config.precision):
+                (v,) = network(schedule.add_noise(x, noise, t), t, class_labels=classes, return_dict=False)
+            loss = F.mse_loss(v.float(), schedule.get_velocity(x, noise, t))
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimiser.step()
+            return loss.detach()
+
+        update = graphs.Update(work, recorded=cuda)
+        noises = generator(int(torch.randint(2**31, (), generator=rng)), device=device) if cuda else rng
         done, since, running, yielded = 0, 0, torch.zeros((), device=device), time.perf_counter()
         while done < config.updates:
             for index in torch.randperm(len(dataset.train_x), generator=rng).split(config.batch_size):
@@ -257,20 +271,14 @@ class DiffusionTraining(Iterator[TrainStep]):
                 if x.shape[1:] != self.card.shape:
                     x = F.interpolate(x, self.card.shape[1:], mode="bilinear", antialias=True, align_corners=False)
                 t = torch.randint(0, TIMES, (len(x),), generator=rng).to(device)
-                noise = torch.randn(x.shape, generator=rng).to(device)
+                noise = torch.randn(x.shape, generator=noises, device=noises.device).to(device)
                 left_out = torch.rand(len(x), generator=rng) < config.unlabelled
                 classes = torch.where(left_out.to(device), none, dataset.train_y[index.to(device)])
-                with devices.autocast(device, config.precision):
-                    v = network(schedule.add_noise(x, noise, t), t, class_labels=classes).sample
-                loss = F.mse_loss(v.float(), schedule.get_velocity(x, noise, t))
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-                optimiser.step()
+                running += update(x, noise, t, classes)
                 rates.step()
                 decay = min(config.average, (1 + done) / (10 + done))  # the first weights are soon forgotten
-                torch._foreach_lerp_(list(averaged.parameters()), list(network.parameters()), 1 - decay)
-                running += loss.detach()
+                with torch.no_grad():
+                    torch._foreach_lerp_(list(averaged.parameters()), list(network.parameters()), 1 - decay)
                 done, since = done + 1, since + 1
                 if done == config.updates or time.perf_counter() - yielded > SECONDS_BETWEEN_STEPS:
                     mean = running.item() / since

@@ -16,7 +16,7 @@ from . import devices
 from .methods import Method
 from .rng import Streams
 
-__all__ = ["Stepper", "suits"]
+__all__ = ["Stepper", "Update", "suits"]
 
 WARM_UP = 3  # steps made as usual before one is recorded: libraries set themselves up, algorithms are chosen
 
@@ -49,7 +49,7 @@ class Stepper:
             self._forget()
         if self._usual < WARM_UP:
             self._usual += 1
-            return self._aside(lambda: self.method.step(self.state, self.rng))
+            return _aside(self.state.x.device, lambda: self.method.step(self.state, self.rng))
         if self._graph is None:
             self._record()
         self._graph.replay()
@@ -64,15 +64,6 @@ class Stepper:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._losses: dict[str, Tensor] = {}
         self._calls = (0, 0)
-
-    def _aside(self, work: Callable[[], Any]) -> Any:
-        """Work on a stream of its own, as PyTorch asks of what comes before a recording."""
-        stream = _beside(self.state.x.device)
-        stream.wait_stream(torch.cuda.current_stream(self.state.x.device))
-        with torch.cuda.stream(stream):
-            made = work()
-        torch.cuda.current_stream(self.state.x.device).wait_stream(stream)
-        return made
 
     def _record(self) -> None:
         """Records one step without making it: the calls that Python counts meanwhile are those of each replay."""
@@ -89,6 +80,59 @@ class Stepper:
         teacher.forward_calls, teacher.gradient_calls = before
         self.state.t = t
         self._graph = graph
+
+
+class Update:
+    """One update of a network's weights after another, played from a recording where that is possible.
+
+    Batches of another size than the first one's are worked on as usual.
+
+    Args:
+        work: from the batch's tensors to its loss, detached: forward, backward and the optimiser's step. It must be the
+            same work for every batch, without a question to the device, and the learning rate a tensor.
+        recorded: whether to record at all.
+    """
+
+    def __init__(self, work: Callable[..., Tensor], recorded: bool):
+        self.work, self.recorded = work, recorded
+        self._usual, self._size = 0, -1
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._batch: tuple[Tensor, ...] = ()
+        self._loss = torch.empty(0)
+
+    def __call__(self, *batch: Tensor) -> Tensor:
+        """The loss of this batch before the update; a later one may write over it."""
+        if self._size < 0:
+            self._size = len(batch[0])
+        if not self.recorded or len(batch[0]) != self._size:
+            return self.work(*batch)
+        if self._usual < WARM_UP:
+            self._usual += 1
+            return _aside(batch[0].device, lambda: self.work(*batch))
+        if self._graph is None:
+            self._record(batch)
+        for kept, new in zip(self._batch, batch, strict=True):
+            kept.copy_(new)
+        self._graph.replay()
+        return self._loss
+
+    def _record(self, batch: tuple[Tensor, ...]) -> None:
+        self._batch = tuple(torch.empty_like(t).copy_(t) for t in batch)
+        devices.free_unused(batch[0].device)  # a recording has memory of its own
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._loss = self.work(*self._batch)
+        self._graph = graph
+
+
+def _aside(device: torch.device, work: Callable[[], Any]) -> Any:
+    """Work on a stream of its own, as PyTorch asks of what comes before a recording."""
+    stream = _beside(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        made = work()
+    torch.cuda.current_stream(device).wait_stream(stream)
+    return made
 
 
 @cache

@@ -109,6 +109,7 @@ class Lesson:
         classes: number of classes C.
         inputs: turns a batch of x into what networks take.
         loss: of a batch's logits (B, C) and its targets.
+        repeats: as `train` takes it.
     """
 
     x: Tensor
@@ -116,6 +117,7 @@ class Lesson:
     classes: int
     inputs: Callable[[Tensor], Tensor] = lambda x: x
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
+    repeats: bool = True
 
     @classmethod
     def from_samples(cls, samples: SyntheticSet, targets: str = "soft", temperature: float = 1.0) -> Lesson:
@@ -155,7 +157,7 @@ class Lesson:
             return distillation(z, teacher[index], dataset.train_y[index], config.temperature, config.weight)
 
         everyone = torch.arange(len(dataset.train_x), device=dataset.train_x.device)
-        return cls(dataset.train_x, everyone, len(dataset.info.classes), dataset.inputs, loss)
+        return cls(dataset.train_x, everyone, len(dataset.info.classes), dataset.inputs, loss, repeats=False)
 
 
 class TeacherLogits:
@@ -248,6 +250,7 @@ class StudentTraining(Iterator[TrainStep]):
             inputs=lesson.inputs,
             loss=lesson.loss,
             every=every,
+            repeats=lesson.repeats,
         )
 
     def __next__(self) -> TrainStep:

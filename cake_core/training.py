@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import devices
+from . import devices, graphs
 from .config import Config, param
 from .devices import PRECISIONS
 from .errors import CakeError
 from .rng import generator
 
-__all__ = ["TrainConfig", "TrainStep", "augmented", "train"]
+__all__ = ["TrainConfig", "TrainStep", "augmented", "optimiser_of", "train"]
 
 SECONDS_BETWEEN_STEPS = 0.03  # of the iterator: short enough for a pause to be felt at once
 
@@ -99,6 +99,7 @@ def train(
     inputs: Callable[[Tensor], Tensor] = lambda x: x,
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
     every: int = 0,
+    repeats: bool = True,
 ) -> Iterator[TrainStep]:
     """Trains a network in place; yields every few hundredths of a second and at the end.
 
@@ -114,6 +115,8 @@ def train(
         inputs: turns a batch of x into what the network takes.
         loss: of a batch's logits (B, C) and its targets, a mean over the batch.
         every: yields also after every so many updates (0: only when it is time).
+        repeats: whether `loss` is the same work for every batch, without a question to the device; then a CUDA device
+            plays updates from a recording.
 
     Raises:
         CakeError: there are no examples, or the loss is not finite.
@@ -121,26 +124,23 @@ def train(
     if not len(x):
         raise CakeError("There is nothing to train on: the set of examples is empty.")
     device = x.device
-    fused = device.type in ("cpu", "cuda")
-    if config.optimizer == "adam":
-        optimiser = torch.optim.AdamW(
-            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused
-        )
-    else:
-        optimiser = torch.optim.SGD(
-            network.parameters(),
-            lr=config.learning_rate,
-            momentum=0.9,
-            nesterov=True,
-            weight_decay=config.weight_decay,
-            fused=fused,
-        )
+    optimiser = optimiser_of(network, config.learning_rate, config.weight_decay, device, config.optimizer)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, config.learning_rate, total_steps=config.updates + 1, div_factor=25, final_div_factor=1e4,
         cycle_momentum=False,
     )  # fmt: skip
     network.to(memory_format=torch.channels_last).train()
     rng = generator(seed, TRAINING_STREAM)
+
+    def work(batch: Tensor, wanted: Tensor) -> Tensor:
+        with devices.autocast(device, config.precision):
+            value = loss(network(batch), wanted)
+        optimiser.zero_grad(set_to_none=True)
+        value.backward()
+        optimiser.step()
+        return value.detach()
+
+    update = graphs.Update(work, recorded=repeats and device.type == "cuda")
     done, since, running, yielded = 0, 0, torch.zeros((), device=device), time.perf_counter()
     while done < config.updates:
         for index in torch.randperm(len(x), generator=rng).to(device).split(config.batch_size):
@@ -150,13 +150,8 @@ def train(
             batch = inputs(raw)
             if config.shift and batch.dim() == 4:
                 batch = _shifted(batch, config.shift, rng)
-            with devices.autocast(device, config.precision):
-                value = loss(network(batch), targets[index])
-            optimiser.zero_grad(set_to_none=True)
-            value.backward()
-            optimiser.step()
+            running += update(batch, targets[index])
             schedule.step()
-            running += value.detach()
             done, since = done + 1, since + 1
             last = done == config.updates
             asked = every and done % every == 0
@@ -175,6 +170,29 @@ def train(
 
 
 TRAINING_STREAM = 2**31 + 1
+
+
+def optimiser_of(
+    network: nn.Module, learning_rate: float, weight_decay: float, device: torch.device, kind: str = "adam"
+) -> torch.optim.Optimizer:
+    """AdamW, or SGD with Nesterov momentum 0.9; on CUDA such that its steps can be recorded.
+
+    Args:
+        network: whose weights.
+        learning_rate: to begin with; on CUDA it is a tensor, so that a recorded step follows its changes.
+        weight_decay: pull of the weights toward zero.
+        device: where the weights are.
+        kind: "adam" or "sgd".
+    """
+    cuda = device.type == "cuda"
+    common = {
+        "lr": torch.tensor(learning_rate, device=device) if cuda else learning_rate,
+        "weight_decay": weight_decay,
+        "fused": device.type in ("cpu", "cuda"),
+    }
+    if kind == "adam":
+        return torch.optim.AdamW(network.parameters(), **common, capturable=cuda)
+    return torch.optim.SGD(network.parameters(), **common, momentum=0.9, nesterov=True)
 
 
 def augmented(x: Tensor, crop: int, flip: bool, rng: torch.Generator) -> Tensor:

@@ -50,6 +50,7 @@ def test_training_is_the_same_for_the_same_seed_and_learns(model):
     ours, theirs = model.network.state_dict(), same.network.state_dict()
     assert all(torch.equal(ours[k], theirs[k]) for k in ours)
     assert any(not torch.equal(ours[k], v) for k, v in other.network.state_dict().items())
+    assert all(p.is_leaf for p in model.network.parameters())  # the average remembers no history
     longer = DiffusionTraining(digits(), TINY.replace(updates=80), name="tiny")
     losses = [step.loss for step in longer]
     assert losses[-1] < 0.8 * losses[0]

@@ -7,7 +7,9 @@ import copy
 import pytest
 import torch
 
-from cake_core import devices, graphs, models
+from cake_core import data, devices, graphs, models
+from cake_core.data import DataConfig
+from cake_core.diffusion import Denoising, DiffusionConfig, DiffusionTraining
 from cake_core.methods import METHODS, find
 from cake_core.oracle import Oracle
 from cake_core.rng import Streams
@@ -101,6 +103,7 @@ def test_the_inner_loop_never_waits_for_the_device(network):
 
 def test_a_full_device_halves_what_is_in_flight(network):
     settings = {**SETTINGS, "batches": 8, "samples": 500, "steps": 6}
+    finished(synthesize(network, "cake", **IMAGES, **settings, in_flight=8))  # choosing algorithms takes memory too
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     wanted = finished(synthesize(network, "cake", **IMAGES, **settings, in_flight=8))
@@ -148,3 +151,41 @@ def test_training_learns_on_the_device(precision):
         right = (made(x.cuda()).argmax(dim=1).cpu() == labels).float().mean()
     assert right > 0.9
     assert any(not torch.equal(v, before[k]) for k, v in made.state_dict().items())
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_recorded_training_is_a_plain_one(optimizer, monkeypatch):
+    draws = torch.Generator().manual_seed(1)
+    x, labels = torch.randn(200, 3, 16, 16, generator=draws).cuda(), torch.arange(200).cuda() % 4
+    config = TrainConfig(updates=25, batch_size=64, learning_rate=3e-3, optimizer=optimizer)
+
+    def trained(recorded: bool) -> tuple[dict[str, torch.Tensor], int]:
+        replays = []
+        init = graphs.Update.__init__
+        monkeypatch.setattr(graphs.Update, "__init__", lambda s, work, **_: init(s, work, recorded))
+        replay = torch.cuda.CUDAGraph.replay
+        monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda g: (replays.append(1), replay(g)))
+        made = models.build("lenet5", (3, 16, 16), 4, seed=0).cuda()
+        for _ in train(made, x, labels, config, seed=0):
+            pass
+        monkeypatch.undo()
+        return made.state_dict(), len(replays)
+
+    (plain, none), (recorded, replays) = trained(False), trained(True)
+    assert none == 0
+    assert replays == 25 - 25 // 4 - graphs.WARM_UP  # the last of each 4 batches has 8 examples, not 64
+    for name, value in plain.items():
+        torch.testing.assert_close(recorded[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_a_diffusion_model_learns_by_replays():
+    pytest.importorskip("diffusers")
+    dataset = data.load(DataConfig(name="digits")).to("cuda")
+    training = DiffusionTraining(dataset, DiffusionConfig(updates=150, batch_size=64, width=8), name="tiny")
+    losses = [step.loss for step in training]
+    assert losses[-1] < 0.6 * losses[0]
+    drawing = Denoising(training.model, torch.arange(10, device="cuda"), steps=4)
+    for _ in drawing:
+        pass
+    assert drawing.images.is_cuda
+    assert drawing.images.float().std() > 10

@@ -7,12 +7,15 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from cake_core import graphs
+from cake_core import data, graphs, models
+from cake_core.data import DataConfig
 from cake_core.methods import METHODS, find
 from cake_core.oracle import Oracle
 from cake_core.rng import Streams
+from cake_core.student import KDConfig, Lesson, TeacherLogits
 from cake_core.synthesis import synthesize
 from cake_core.synthetic import Problem
+from cake_core.training import TrainConfig, train
 
 SETTINGS = {"batches": 4, "samples": 10, "steps": 12}
 ON_CPU = {"shape": (2,), "classes": 2, "device": "cpu", "seed": 4}
@@ -40,7 +43,7 @@ class Recording:
 def recordings(monkeypatch):
     """Steps are recorded on the CPU; returns the recordings made."""
     monkeypatch.setattr(graphs, "suits", lambda method, device: method.repeats)
-    monkeypatch.setattr(graphs.Stepper, "_aside", lambda self, work: work())
+    monkeypatch.setattr(graphs, "_aside", lambda device, work: work())
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Recording)
     made: list[Recording] = []
     monkeypatch.setattr(Recording, "made", made)
@@ -107,3 +110,66 @@ def test_nothing_is_recorded_on_a_cpu(plane_teacher):
     step = graphs.Stepper(method, state, rng, False)
     assert set(step()) >= {"classification", "contrast"}
     assert state.t == 1
+
+
+class RecordedUpdate:
+    """As `Recording`, of an update of weights."""
+
+    def replay(self) -> None:
+        self.update._loss = self.update.work(*self.update._batch)
+        self.update.replays += 1
+
+
+@pytest.fixture
+def updates(monkeypatch):
+    """Updates are recorded on the CPU; returns what was recorded."""
+    made: list[graphs.Update] = []
+    init = graphs.Update.__init__
+
+    def begin(self, work, recorded):
+        init(self, work, True)
+        self.replays, self.asked = 0, recorded
+        made.append(self)
+
+    @contextmanager
+    def capture(graph):
+        graph.update = next(u for u in made if u._graph is None and u._usual == graphs.WARM_UP)
+        work, graph.update.work = graph.update.work, lambda *batch: torch.empty(())  # recording computes nothing
+        yield
+        graph.update.work = work
+
+    monkeypatch.setattr(graphs.Update, "__init__", begin)
+    monkeypatch.setattr(graphs, "_aside", lambda device, work: work())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", RecordedUpdate)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    return made
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_training_by_replays_is_the_same_as_a_plain_one(optimizer, request):
+    x, y = torch.randn(50, 2, generator=torch.Generator().manual_seed(1)), torch.arange(50) % 2
+    config = TrainConfig(updates=40, batch_size=16, learning_rate=0.05, optimizer=optimizer)
+
+    def trained() -> dict[str, torch.Tensor]:
+        network = models.build("mlp", (2,), 2, seed=3)
+        for _ in train(network, x, y, config, seed=4):
+            pass
+        return network.state_dict()
+
+    plain = trained()
+    updates = request.getfixturevalue("updates")
+    recorded = trained()
+    # Of each 4 batches the last one has 2 examples, not 16, and is worked on as usual.
+    assert [u.replays for u in updates] == [30 - graphs.WARM_UP]
+    assert all(torch.equal(recorded[k], v) for k, v in plain.items())
+
+
+def test_a_loss_that_asks_the_device_is_not_recorded(updates):
+    network, x = models.build("mlp", (2,), 2, seed=3), torch.randn(8, 2)
+    for repeats in (False, True):
+        list(train(network, x, torch.arange(8) % 2, TrainConfig(updates=2), repeats=repeats))
+    assert [u.asked for u in updates] == [False, False]  # never on a CPU
+    dataset = data.load(DataConfig(points=40))
+    lesson = Lesson.from_teacher(dataset, TeacherLogits(network, dataset), KDConfig())
+    assert not lesson.repeats
+    assert Lesson.from_labels(dataset).repeats

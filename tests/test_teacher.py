@@ -16,7 +16,7 @@ from cake_core.training import TrainConfig
 MNIST = ["mnist/cnn", "mnist/lenet5", "mnist/mlp", "mnist/resnet4", "mnist/vit3"]
 FASHION = ["fashion-mnist/lenet5", "fashion-mnist/lenet5_part", "fashion-mnist/resnet4"]
 BUILT_IN = ["digits/lenet5", "digits/resnet4", "moons/mlp", "moons/mlp-norm"]  # their data need no download
-PHOTOS = ["cifar10/resnet18", "cifar10/resnet34", "cifar10/resnet4", "cifar10/wrn40-2_part"]
+PHOTOS = ["cifar10/resnet18", "cifar10/resnet34", "cifar10/resnet4", "cifar10/vit4", "cifar10/wrn40-2_part"]
 SHIPPED = sorted([*PHOTOS, *BUILT_IN, *FASHION, *MNIST, "usps/lenet5"])
 
 

@@ -42,7 +42,7 @@ class CakeConfig(InversionConfig):
     weight_variation: float = param(
         0.0,
         low=0.0,
-        high=1e6,
+        high=1e8,
         scale="log",
         label="Smoothness weight",
         symbol="λ_TV",
