@@ -40,9 +40,7 @@ from tests.browser.harness import FLAGS, PROBE, Server, chromium  # noqa: E402
 
 PAGE = "two_moons?samples=100&batches=4&steps=20000&seed={seed}"
 WARM_UP = 10  # seconds before anything is counted
-MINUTES_OF_A_ROUND = (
-    6  # 20,000 steps at 30 a second end after eleven, and the first runs begin before the last page is up
-)
+MINUTES_OF_A_ROUND = 6  # 20,000 steps at 30 a second end after eleven; the first runs begin before the last page is up
 SECONDS_BETWEEN_EDITS = 5
 
 
