@@ -81,6 +81,7 @@ class EmbeddingView {
     };
     for (const kind of ["pointermove", "pointerdown", "pointerup"]) this.dom.plot.addEventListener(kind, track, true);
     this.dom.plot.addEventListener("pointerdown", (event) => this.press(event), true);
+    this.dom.plot.addEventListener("pointerup", () => this.release(), true);
     this.dom.plot.addEventListener("pointerleave", () => this.hideCard());
     this.resized = new ResizeObserver(() => this.resize());
     this.resized.observe(this.dom.plot);
@@ -380,10 +381,7 @@ class EmbeddingView {
     plot.on("plotly_unhover", () => this.hideCard());
     plot.on("plotly_click", (event) => {
       const [row] = rowsOf(event);
-      if (row === undefined) return;
-      const chosen = new Set(this.chosen), name = this.scene.name[row];
-      if (!chosen.delete(name)) chosen.add(name);
-      this.choose([...chosen]);
+      if (row !== undefined && !this.byHand) this.toggleRow(row);
     });
     plot.on("plotly_selected", (event) => {
       if (!event?.points || !this.pressed) return; // it also comes when our own drawing takes the outline away
@@ -394,9 +392,24 @@ class EmbeddingView {
   press(event) {
     // Two presses at one place, which select nothing, end the selection.
     const before = this.pressed, { x, y } = this.pointer;
-    this.pressed = { at: event.timeStamp, x, y };
+    this.pressed = { at: event.timeStamp, x, y, mouse: event.pointerType === "mouse", row: this.hovered ?? null };
     const twice = before && event.timeStamp - before.at < 400 && Math.hypot(x - before.x, y - before.y) < 6;
     if (twice && ["lasso", "select"].includes(this.dom.plot._fullLayout?.dragmode) && this.chosen.size) this.choose([]);
+  }
+  get byHand() {
+    // In 3-D Plotly sees a press only nearer to a point than where it shows its image, and only while it draws. So with a
+    // mouse the point whose image is shown is taken.
+    return this.scene?.dimensions === 3 && this.pressed?.mouse;
+  }
+  release() {
+    if (!this.byHand) return;
+    const { x, y, row } = this.pressed, turned = Math.hypot(this.pointer.x - x, this.pointer.y - y) > 4;
+    if (row !== null && !turned) this.toggleRow(row);
+  }
+  toggleRow(row) {
+    const chosen = new Set(this.chosen), name = this.scene.name[row];
+    if (!chosen.delete(name)) chosen.add(name);
+    this.choose([...chosen]);
   }
   choose(names) {
     const s = this.scene;
@@ -436,12 +449,14 @@ class EmbeddingView {
     words.replaceChildren(element("b", { textContent: title }), ...rest.flatMap((line) => [element("br"), line]));
     card.dataset.name = s.name[row];
     card.hidden = false;
+    this.hovered = row;
     // Beside the pointer, on the side that has room.
     const { x, y } = this.pointer, { offsetWidth: w, offsetHeight: h } = card, most = this.root.clientWidth - w - 4;
     card.style.left = `${Math.max(4, x + 16 + w > this.root.clientWidth ? Math.min(most, x - w - 16) : x + 16)}px`;
     card.style.top = `${Math.max(0, y - h / 2)}px`;
   }
   hideCard() {
+    this.hovered = null;
     this.dom.card.hidden = true;
   }
   ring(row) {
