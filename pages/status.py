@@ -3,6 +3,7 @@
 import streamlit as st
 
 from cake_core import metrics
+from pages._ui import instructor
 from pages._ui.cached import runner
 from pages._ui.page import open_page
 
@@ -30,6 +31,8 @@ def show() -> None:
             [{"Process": name, "MiB": round(size / 2**20)} for name, size in values["memory_bytes"].items()],
             hide_index=True,
         )
+    instructor.show_jobs()
 
 
+instructor.offer_key()
 show()
