@@ -31,8 +31,9 @@ def show() -> None:
             [{"Process": name, "MiB": round(size / 2**20)} for name, size in values["memory_bytes"].items()],
             hide_index=True,
         )
-    instructor.show_jobs()
 
 
 instructor.offer_key()
+if instructor.is_instructor():
+    st.fragment(run_every=2)(instructor.show_jobs)()
 show()

@@ -80,7 +80,7 @@ def test_who_is_given_a_link_with_the_data_sees_them_but_can_not_remove_them():
     second = open_page("two_moons", data=name, **{"pass": shared})
     assert experiment(second, "two_moons").data.name == name
     assert "points" in second.selectbox(key="two_moons:data").options
-    assert second.query_params["pass"] == [shared]  # a reload still has it
+    assert second.query_params["pass"] == shared  # a reload still has it
     assert not [b for b in second.button if b.key == "two_moons:remove"]
     first.toggle(key="two_moons:share:mine").set_value(False).run()
     second.run()

@@ -131,17 +131,19 @@ def test_others_watch_a_running_job_by_its_link_alone():
     job = runner().find(job_name(first, "two_moons"))
     stranger = open_page("two_moons", job=job.name)
     assert job_name(stranger, "two_moons") != job.name
-    second = open_page("two_moons", job=job.share())
-    assert job_name(second, "two_moons") == job.shared
+    given = job.share()
+    second = open_page("two_moons", job=given)
+    assert job_name(second, "two_moons") == given
     assert experiment(second, "two_moons").method == "lake"
     assert "somebody else's run" in second.info[0].value
     second.select_slider(key="two_moons:sigma").set_value(0.1).run()  # a run of their own, then
-    assert job_name(second, "two_moons") not in (job.name, job.shared)
+    assert job_name(second, "two_moons") not in (job.name, given)
     assert runner().find(job.name) is job
     assert job.spec["experiment"]["settings"]["sigma"] != 0.1
     job.unshare()
-    late = open_page("two_moons", job=second.query_params["job"][0])
-    assert job_name(late, "two_moons") != job.name
+    late = open_page("two_moons", job=given)
+    assert "not shared any more" in late.warning[0].value
+    assert job_name(late, "two_moons") not in (job.name, given)
 
 
 def test_presets_and_new_jobs():

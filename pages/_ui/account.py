@@ -30,6 +30,7 @@ __all__ = [
     "claims_of_session",
     "gate",
     "has_instructor_key",
+    "instructors",
     "is_instructor",
     "is_instructor_key",
     "is_outside",
@@ -115,14 +116,18 @@ def secret_of(claims: Mapping[str, Any]) -> str:
 # -- instructors ------------------------------------------------------------------------------------------------------
 
 
+def instructors() -> set[str]:
+    """The addresses of those who may see and stop all, where people sign in."""
+    return {part.strip().casefold() for part in os.environ.get("CAKE_INSTRUCTORS", "").split(",")} - {""}
+
+
 def is_instructor(claims: Mapping[str, Any]) -> bool:
     """Whether CAKE_INSTRUCTORS names somebody's address, and the provider says that the address is theirs.
 
     Args:
         claims: what the provider says.
     """
-    listed = {part.strip().casefold() for part in os.environ.get("CAKE_INSTRUCTORS", "").split(",")} - {""}
-    return claims.get("email_verified") is True and str(claims.get("email", "")).casefold() in listed
+    return claims.get("email_verified") is True and str(claims.get("email", "")).casefold() in instructors()
 
 
 def has_instructor_key() -> bool:
@@ -166,6 +171,7 @@ def gate() -> None:
     """
     if not login_is_on() or not is_outside():
         return
+    st.space("large")
     _, middle, _ = st.columns([1, 2, 1])
     with middle, st.container(border=True):
         st.title("CAKE Lab", anchor=False)
@@ -192,5 +198,5 @@ def show_account() -> None:
     claims = claims_of_session()
     name = str(claims.get("name") or claims.get("email") or "Signed in")
     with st.popover(name, type="tertiary", icon=":material/account_circle:", key="account"):
-        st.caption(str(claims.get("email", "")) + (", instructor" if is_instructor(claims) else ""))
+        st.text(str(claims.get("email", "")) + (", instructor" if is_instructor(claims) else ""))
         st.button("Sign out", icon=":material/logout:", on_click=st.logout, key="account:out")

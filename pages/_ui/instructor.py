@@ -12,13 +12,14 @@ from cake_core.jobs import ACTIVE, Job
 
 from . import account
 from .cached import runner
-from .owner import is_mine
+from .owner import is_mine, key
 
 __all__ = ["is_instructor", "offer_key", "show_jobs"]
 
 ORDER = ("running", "queued", "paused", "ready")
 MOST = 200  # jobs in the table
 SECONDS_BETWEEN_TRIES = 1.0
+SHORT = 8  # characters of the key under which somebody's runs are stored
 SENTENCE = "The instructor has stopped this run."
 
 _one_try = threading.Lock()  # for all sessions: a key can't be guessed by many at once
@@ -32,8 +33,13 @@ def is_instructor() -> bool:
 
 
 def offer_key() -> None:
-    """Asks for the key, where one makes an instructor."""
-    if is_instructor() or not account.has_instructor_key():
+    """Says by what name an instructor sees this session; asks for the key, where one makes an instructor."""
+    if is_instructor():
+        return
+    asked = account.has_instructor_key()
+    if asked or (account.login_is_on() and account.instructors()):
+        st.caption(f"An instructor sees your jobs as those of `{key()[:SHORT]}`.")
+    if not asked:
         return
     with st.expander("For instructors", icon=":material/co_present:"), st.form("status:key", border=False):
         given = st.text_input("Key", type="password", help="What the server has as CAKE_INSTRUCTOR_KEY.", max_chars=200)
@@ -48,7 +54,7 @@ def offer_key() -> None:
 
 def show_jobs() -> None:
     """The jobs of all sessions, those that run first."""
-    if not is_instructor():
+    if not is_instructor():  # not any more
         return
     st.subheader("Everybody's jobs", anchor=False)
     resting = st.toggle("Also those at rest", key="status:resting", help="Ready or paused: they take memory, no time.")
@@ -58,7 +64,13 @@ def show_jobs() -> None:
     if len(listed) > MOST:
         st.caption(f"The first {MOST} of {len(listed)} are shown.")
     for job in listed[:MOST]:
-        with st.container(horizontal=True, vertical_alignment="center", border=True, key=f"status:job:{job.name}"):
+        with st.container(
+            horizontal=True,
+            horizontal_alignment="distribute",
+            vertical_alignment="center",
+            border=True,
+            key=f"status:job:{job.name}",
+        ):
             st.markdown(_sentence(job))
             st.button(
                 "Stop",
@@ -68,12 +80,15 @@ def show_jobs() -> None:
                 args=(job,),
                 help="Ends it. What it has stored stays, and whoever it belongs to can begin it again.",
             )
-    st.caption("Owners have short names that say nothing about them; the same name is the same browser or person.")
+    st.caption(
+        "Owners have short names that say nothing about them; the same name is the same browser or person, and this "
+        f"page tells each their own. Yours is `{key()[:SHORT]}`."
+    )
 
 
 def short_name(job: Job) -> str:
-    """What stands for a job's owner: eight characters of the key under which their runs are stored."""
-    return runs.key_of(job.owner)[:8] or "server"
+    """What stands for a job's owner."""
+    return runs.key_of(job.owner)[:SHORT] or "server"
 
 
 def _jobs(states: tuple[str, ...]) -> list[Job]:

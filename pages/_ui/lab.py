@@ -41,7 +41,7 @@ def distillation_lab(name: str, default: str, presets: Mapping[str, Mapping[str,
     screen.show_error()
     job = screen.job()
     if screen.watches:
-        with st.container(horizontal=True, vertical_alignment="center", key=f"row:{name}:watches"):
+        with st.container(horizontal=True, vertical_alignment="center", key=f"{name}:watches"):
             st.info(
                 "This is somebody else's run, which they share. Only they can steer it.", icon=":material/visibility:"
             )

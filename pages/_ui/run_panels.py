@@ -139,7 +139,7 @@ def _percent(share: float | None) -> float | None:
 
 def show_disk(mine: Sequence[Entry]) -> None:
     """How much the runs take, and what happens when it is too much."""
-    known = "who has signed in" if account.login_is_on() else "a cookie of this browser"
+    known = "your account" if account.login_is_on() else "a cookie of this browser"
     total, limit = sum(e.bytes for e in runs.entries()), runs.limit()
     st.caption(
         f"{len(mine):,} {'run' if len(mine) == 1 else 'runs'} of yours, {sum(e.bytes for e in mine) / 1e6:,.1f} MB. "

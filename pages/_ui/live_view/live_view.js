@@ -1547,6 +1547,7 @@ class LiveView {
     const { state, note, progress, seconds_left: left, queue, message } = this.status, d = this.dom;
     this.root.dataset.state = this.connected === false ? "disconnected" : state;
     d.play.textContent = this.moving ? "❚❚ Pause" : state === "done" && (this.following || this.position >= this.history.end) ? "↻ Replay" : "▶ Play";
+    if (this.data.watch && !d.play.textContent.includes("Replay")) d.play.textContent = this.moving ? "❚❚ Hold" : this.position < this.history.end ? "▶ Play" : "▶ Follow";
     d.play.setAttribute("aria-pressed", this.moving);
     d.live.hidden = this.following || !!this.data.recording || ["done", "failed"].includes(state);
     const words = {
@@ -1560,7 +1561,7 @@ class LiveView {
     };
     const watched = { ready: "Not begun yet.", paused: "Its owner has paused it.", done: "Done.", stopped: "Its owner has stopped it." };
     let text = this.data.recording ? "" : (this.data.watch && watched[state]) || (words[state] ?? "");
-    if (state === "stopped" && message) text = `${message} ${text}`;
+    if (state === "stopped" && message) text = this.data.watch ? message : `${message} Press Reset to begin again.`;
     if (!this.following && !this.data.recording) text = this.replaying ? "Replay." : state === "paused" ? "Paused." : "Looking back.";
     if (this.connected === false) text = "Disconnected. Trying again…";
     if (this.connected === "gone" && this.data.watch) text = "This run has ended, or is not shared any more. Reload for one of your own.";
