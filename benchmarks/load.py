@@ -39,6 +39,7 @@ from cake_core.frames import decode  # noqa: E402
 from tests.browser.harness import FLAGS, PROBE, Server, chromium  # noqa: E402
 
 PAGE = "two_moons?samples=100&batches=4&steps=20000&seed={seed}"
+OWNER = "cake_browser=the-browser-that-begins-all-runs"  # who watches here may steer: all are one browser
 WARM_UP = 10  # seconds before anything is counted
 MINUTES_OF_A_ROUND = 6  # 20,000 steps at 30 a second end after eleven; the first runs begin before the last page is up
 SECONDS_BETWEEN_EDITS = 5
@@ -56,7 +57,7 @@ class Viewer:
         asked: tuple[float, int] | None = None
         last, version = 0.0, 0
         try:
-            async with connect(self.url, max_size=None) as socket:
+            async with connect(self.url, max_size=None, additional_headers={"Cookie": OWNER}) as socket:
                 while (left := until - time.monotonic()) > 0:
                     try:
                         message = await asyncio.wait_for(socket.recv(), left)
@@ -141,6 +142,8 @@ def begun(browser: Browser, server: Server, seeds: range, tabs: int) -> tuple[li
     for seed in seeds:
         page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
         page.add_init_script(PROBE)
+        name, value = OWNER.split("=")
+        page.context.add_cookies([{"name": name, "value": value, "url": server.url}])
         page.goto(f"{server.url}/{PAGE.format(seed=seed)}")
         page.wait_for_function("window.cakeLive?.view?.history?.frames?.length > 0", timeout=120_000)
         page.click(".cake-live .play")

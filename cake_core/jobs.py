@@ -26,6 +26,7 @@ from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
 
+from . import access
 from .errors import CakeError
 
 __all__ = ["ACTIVE", "Job", "JobRunner", "Limits"]
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 # States of a job. "ready" and "paused" hold memory but take no time; a "queued" one waits for its turn to run.
 ACTIVE = ("ready", "running", "paused", "queued")
 Message = bytes | str
+WATCH = "w."  # what passes begin with, and no job's name does
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class Job:
     """A job as the server knows it. Commands return at once; what comes of them arrives as messages.
 
     Attributes:
-        name: unguessable; who knows it may watch and steer.
+        name: unguessable, and yet no key: whoever shows or steers it asks for its owner, too.
         kind, spec: what it does.
         owner: the session it belongs to.
         state: see `ACTIVE`; or "done", "failed", "stopped".
@@ -131,6 +133,7 @@ class Job:
         wishes: what somebody wants to see in its frames.
         partner: the job that it goes in lock-step with: a command to one is a command to both.
         result: what it delivered.
+        shared: the pass of the link by which others may watch it; empty where it is not shared.
     """
 
     name: str
@@ -150,6 +153,7 @@ class Job:
     wishes: dict[str, Any] = field(default_factory=dict)
     partner: Job | None = field(default=None, repr=False)
     result: dict[str, Any] | None = None
+    shared: str = ""
     scene: bytes | None = field(default=None, repr=False)
     ring: Ring = field(default=None, repr=False)
     touched: float = field(default_factory=time.monotonic)
@@ -181,11 +185,15 @@ class Job:
                 self.runner.command(job, "step")
                 self.runner.change(job, state="paused")
 
-    def stop(self) -> None:
-        """Ends it."""
+    def stop(self, message: str = "") -> None:
+        """Ends it.
+
+        Args:
+            message: what its owner is told, where somebody else has ended it.
+        """
         if self.state in ACTIVE:
             self.runner.command(self, "stop")
-            self.runner.change(self, state="stopped")
+            self.runner.change(self, state="stopped", message=message)
 
     def reset(self) -> None:
         """Begins it anew, with the settings it has now."""
@@ -207,6 +215,16 @@ class Job:
     def touch(self) -> None:
         """Somebody is interested in it, though not by the live view."""
         self.touched = time.monotonic()
+
+    def share(self) -> str:
+        """Lets others watch it; returns the pass that their link holds."""
+        self.shared = self.shared or WATCH + access.new_pass()
+        return self.shared
+
+    def unshare(self) -> None:
+        """Nobody else may watch it any more; those who do are told to go."""
+        self.shared = ""
+        self.runner.change(self)
 
     def look(self, **wishes: Any) -> None:
         """What somebody wants to see in the frames."""
@@ -321,10 +339,12 @@ class JobRunner:
 
     Args:
         limits: what it allows.
+        check: looks at kind and spec of each new job, and raises a `CakeError` where its owner may not have it.
     """
 
-    def __init__(self, limits: Limits | None = None):
+    def __init__(self, limits: Limits | None = None, check: Callable[[str, dict[str, Any]], None] | None = None):
         self.limits = limits or Limits.from_environment()
+        self.check = check or (lambda kind, spec: None)
         self.lock = threading.RLock()
         self.jobs: dict[str, Job] = {}
         self._queue: deque[Job] = deque()
@@ -343,6 +363,7 @@ class JobRunner:
         Raises:
             CakeError: the owner has too many jobs that run.
         """
+        self.check(kind, spec)
         with self.lock:
             self._make_room(owner)
             worker = "umap" if spec.get("how") == "umap" else OWN.get(kind, "compute")
@@ -367,6 +388,12 @@ class JobRunner:
     def find(self, name: str) -> Job | None:
         """The job of that name, if it is still known."""
         return self.jobs.get(name)
+
+    def watched(self, given: str) -> Job | None:
+        """The job that a pass opens to be watched; None where it opens none (any more)."""
+        if not given.startswith(WATCH):
+            return None
+        return next((j for j in list(self.jobs.values()) if access.fits(j.shared, (given,))), None)
 
     def forget(self, job: Job) -> None:
         """Ends a job and drops what is kept of it."""

@@ -4,7 +4,8 @@ meaning: `UPGRADES` leads from every version to the next.
     v=2&method=lake&sigma=0.1&seed=7&on=cpu&show=trails&lock=method,sliders
 
 The keys of the experiment are those of `Experiment.to_query`: only what differs from the defaults, so that a link is
-short and can be read. The others are reserved (`RESERVED`); no setting may have their names.
+short and can be read. The others are reserved (`RESERVED`); no setting may have their names. `pass` is for the pages:
+it opens what somebody shares (`cake_core.access`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ __all__ = ["KINDS_OF_DEVICE", "PARTS", "RESERVED", "SPEEDS", "UPGRADES", "VERSIO
 Flat = dict[str, str]
 
 VERSION = 2  # raise it when keys, values or defaults get another meaning, and write down the way from the one before
-RESERVED = ("v", "on", "job", "show", "speed", "hide", "lock", "keep", "kiosk", "idle")
+RESERVED = ("v", "on", "job", "show", "speed", "hide", "lock", "keep", "kiosk", "idle", "pass")
 KINDS_OF_DEVICE = {"cpu": "a CPU", "cuda": "an NVIDIA GPU", "mps": "an Apple GPU"}
 
 # What can be hidden or locked, and how it is called.
@@ -111,7 +112,8 @@ class Link:
     Attributes:
         flat: the experiment, by the keys of `Experiment.to_query`.
         on: type of the device that computed it ("cpu", "cuda", "mps"); empty where the link does not say.
-        job: the run that is shown, where this very run is meant; empty for a new one of the same kind.
+        job: the run that is shown, where this very run is meant: its name, or the pass by which others watch it; empty
+            for a new one of the same kind.
         view: how it is shown.
         options: what is hidden, locked, or played in a loop.
     """

@@ -7,8 +7,10 @@ The folder of a distillation holds, in the order in which they are written:
 - frames.bin and metrics.json: what was to be seen, and the losses; renewed at the end of each stage;
 - samples, history, student and teacher as safetensors; run.json, the results, last: who has it has finished.
 
-marks.json (star, note) and tracker.json (what an experiment tracker was told) may be added later. Runs of older
-versions have run.json and the tensors alone.
+marks.json (star, note), share.json (the pass of its link) and tracker.json (what an experiment tracker was told) may be
+added later. Runs of older versions have run.json and the tensors alone. Studies are runs too (`cake_core.studies`).
+
+A run is found by its owner, by whoever has its pass, and by everybody where it is nobody's (`cake_core.access`).
 """
 
 from __future__ import annotations
@@ -36,13 +38,15 @@ from typing import Any
 
 import platformdirs
 
-from . import __version__
+from . import __version__, access
 from .errors import CakeError
 from .jobs import Limits
 
 __all__ = [
     "Entry",
     "begun",
+    "belongs_to",
+    "changeable",
     "code",
     "copy",
     "create",
@@ -66,7 +70,11 @@ __all__ = [
     "owner",
     "read",
     "read_json",
+    "seen_by",
+    "share",
+    "shared",
     "undelete",
+    "unshare",
     "whole",
     "write_csv",
     "write_json",
@@ -75,7 +83,8 @@ __all__ = [
 NAME = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{16}")
 MINUTES_IN_TRASH = 60.0  # for which a deletion can be undone
 MINUTES_MADE = 60.0  # for which files that were made of a run on demand are kept
-INDEX_VERSION = 1
+MINUTES_OF_A_TRIAL = 60.0  # after which a study that has written nothing may make way for new runs
+INDEX_VERSION = 2
 SECONDS_UNTIL_BROKEN_OFF = 86_400.0  # after which a run without results is taken to have been broken off
 FRESH = 2.0  # seconds after a change in which a folder may change again without its time telling
 NOTE_LENGTH = 2000  # characters
@@ -109,12 +118,37 @@ def find(run: str) -> Path:
     """The folder of a run.
 
     Raises:
-        CakeError: there is no such run.
+        CakeError: there is no such run for whoever asks; others' runs are not told from those that there are not.
+    """
+    if not seen_by(run, access.reader()):
+        raise CakeError(
+            "There is no such run. It may have been deleted, it was made on another machine, or it belongs to "
+            "somebody who does not share it (any more)."
+        )
+    return folder() / run
+
+
+def seen_by(run: str, somebody: access.Reader | None) -> bool:
+    """Whether there is such a run, and somebody may see it.
+
+    Args:
+        run: its id.
+        somebody: who wants to; None for the program itself.
     """
     path = folder() / run
     if not NAME.fullmatch(run) or not path.is_dir():
-        raise CakeError("There is no such run. It may have been deleted, or it was made on another machine.")
-    return path
+        return False
+    if somebody is None:
+        return True
+    whose = _owner_of(path)
+    return whose is not None and access.may_see(whose, shared(run), somebody)
+
+
+def _owner_of(path: Path) -> str | None:
+    """The key of a folder's owner; empty for nobody, None where that can't be read."""
+    if not (path / "config.json").exists():
+        return ""  # made by an older version
+    return read_json(path / "config.json").get("owner")
 
 
 def read(run: str) -> dict[str, Any]:
@@ -185,6 +219,57 @@ def owned_by(key: str) -> Iterator[None]:
         _owner.reset(token)
 
 
+# -- sharing ----------------------------------------------------------------------------------------------------------
+
+
+def share(run: str, key: str | None) -> str:
+    """Opens a run to everybody who has its pass, which the link holds; a run that is shared keeps the pass it has.
+
+    Raises:
+        CakeError: there is no such run, or it is somebody else's.
+    """
+    path = _theirs(run, key)
+    if not (known := shared(run)):
+        known = access.new_pass()
+        write_json(path / "share.json", {"pass": known, "since": time.time()})
+    return known
+
+
+def unshare(run: str, key: str | None) -> None:
+    """Closes a run again: its link opens nothing any more, and a later one has another pass.
+
+    Raises:
+        CakeError: there is no such run, or it is somebody else's.
+    """
+    path = _theirs(run, key)
+    (path / "share.json").unlink(missing_ok=True)
+
+
+def shared(run: str) -> str:
+    """The pass of a run; empty where it is not shared."""
+    return read_json(folder() / run / "share.json").get("pass", "")
+
+
+def belongs_to(run: str, key: str) -> bool:
+    """Whether there is such a run, and its owner has this key; an empty key stands for nobody's runs.
+
+    Args:
+        run: its id.
+        key: of the owner.
+    """
+    return seen_by(run, None) and _owner_of(folder() / run) == key
+
+
+def changeable(run: str) -> Path:
+    """The folder of a run, for whoever wants to change it.
+
+    Raises:
+        CakeError: there is no such run, or it is somebody else's.
+    """
+    asks = access.reader()
+    return find(run) if asks is None or not _owner_of(find(run)) else _theirs(run, asks.key)
+
+
 # -- which code on which machine --------------------------------------------------------------------------------------
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
@@ -228,6 +313,7 @@ class Entry:
         created: seconds since 1970.
         finished: whether it has its results.
         star, note: what its owner noted.
+        shared: whether others can open it by its link.
         bytes: what its folder holds.
         data, method, teacher, student, seed, samples: of a distillation; empty or None otherwise.
         accuracy, agreement: of its student; None where unknown.
@@ -241,6 +327,7 @@ class Entry:
     finished: bool = False
     star: bool = False
     note: str = ""
+    shared: bool = False
     bytes: int = 0
     data: str = ""
     method: str = ""
@@ -259,7 +346,11 @@ def entry(run: str) -> Entry:
     Raises:
         CakeError: there is no such run.
     """
-    path = find(run)
+    return _entry(find(run))
+
+
+def _entry(path: Path) -> Entry:
+    run = path.name
     config, result, marks = (read_json(path / f"{name}.json") for name in ("config", "run", "marks"))
     # Other kinds of runs may have other things under these names; what is no dictionary says nothing here.
     said = (config.get("experiment"), result.get("experiment"), result.get("base"))
@@ -278,7 +369,8 @@ def entry(run: str) -> Entry:
         finished=bool(result),
         star=bool(marks.get("star")),
         note=marks.get("note", ""),
-        bytes=sum(f.stat().st_size for f in path.iterdir() if f.is_file()),
+        shared=(path / "share.json").exists(),
+        bytes=sum(f.stat().st_size for f in path.rglob("*") if f.is_file()),
         data=_name(e.get("data"), "name"),
         method=e.get("method", "") if outcome or not result else "",
         teacher=e.get("teacher", ""),
@@ -320,8 +412,8 @@ def entries(key: str | None = None) -> list[Entry]:
                 found[run] = Entry(**line[1])
             else:
                 try:
-                    found[run] = entry(run)
-                except (CakeError, OSError):  # it has just been deleted
+                    found[run] = _entry(where / run)
+                except OSError:  # it has just been deleted
                     continue
             if changed / 1e9 < now - FRESH:
                 keep[run] = [changed, asdict(found[run])]
@@ -446,7 +538,7 @@ def _make_room() -> None:
     empty_trash(0)
     for e in reversed(found):
         done = e.finished or e.created < time.time() - SECONDS_UNTIL_BROKEN_OFF
-        if e.owner and done and not e.star:
+        if e.owner and done and not e.star and not _is_worked_on(folder() / e.run):
             shutil.rmtree(folder() / e.run, ignore_errors=True)
             excess -= e.bytes
         if excess < 0:
@@ -455,6 +547,13 @@ def _make_room() -> None:
         f"The space for runs is full ({limit() / 1e9:.3g} GB), and those that are left have a star or are not this "
         "server's to remove. Delete some on the page Runs, or set CAKE_MAX_RUNS_GB higher."
     )
+
+
+def _is_worked_on(path: Path) -> bool:
+    """Whether it is a study that had a trial a while ago: a study has results from its first trial on."""
+    with contextlib.suppress(OSError):
+        return (path / "study.db").stat().st_mtime > time.time() - 60 * MINUTES_OF_A_TRIAL
+    return False
 
 
 def _theirs(run: str, key: str | None) -> Path:

@@ -329,8 +329,8 @@ def check_objectives(names: Sequence[str], experiment: Experiment) -> None:
 
 
 def begin(config: TuneConfig) -> str:
-    """Makes a study; its id."""
-    study = runs.create()
+    """Makes a study, for whoever runs are made for here and now (`runs.owned_by`); its id."""
+    study = runs.create(kind="tune", experiment=config.experiment.to_dict())
     folder = runs.find(study)
     (folder / "trials").mkdir()
     runs.write_json(folder / "study.json", {"digest": config.digest(), "config": config.to_dict()})
@@ -398,8 +398,12 @@ def table(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def prefer(study: str, better: int, worse: int) -> None:
-    """Notes that somebody found one trial's picture better than another's. One line, written at once."""
-    with (runs.find(study) / "preferences.jsonl").open("a") as f:
+    """Notes that somebody found one trial's picture better than another's. One line, written at once.
+
+    Raises:
+        CakeError: there is no such study, or it is somebody else's.
+    """
+    with (runs.changeable(study) / "preferences.jsonl").open("a") as f:
         f.write(json.dumps([better, worse]) + "\n")
 
 

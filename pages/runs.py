@@ -1,4 +1,4 @@
-"""Runs: everything that this browser has made. Find it, note it, compare it, take it away."""
+"""Runs: everything that this browser or person has made. Find it, note it, compare it, share it, take it away."""
 
 import streamlit as st
 
@@ -57,7 +57,9 @@ elif given := st.query_params.get("run", ""):
     chosen = given.split(",")[: run_panels.MOST]
 else:
     with st.expander("Open a run by its id", icon=":material/link:"):
-        wanted = st.text_input("Id", key="runs:id", help="The unguessable name in the link of a run.")
+        wanted = st.text_input(
+            "Id", key="runs:id", help="Of a run of the command line, or one of yours. Others' open by their link."
+        )
         chosen = [wanted.strip()] if wanted.strip() else []
 if len(chosen) > run_panels.MOST:
     st.caption(f"The first {run_panels.MOST} of the {len(chosen)} that are ticked are shown.")

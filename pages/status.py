@@ -3,6 +3,7 @@
 import streamlit as st
 
 from cake_core import metrics
+from pages._ui import instructor
 from pages._ui.cached import runner
 from pages._ui.page import open_page
 
@@ -32,4 +33,7 @@ def show() -> None:
         )
 
 
+instructor.offer_key()
+if instructor.is_instructor():
+    st.fragment(run_every=2)(instructor.show_jobs)()
 show()

@@ -100,6 +100,7 @@ with left:
             st.error(str(error), icon=":material/error:")
 with right:
     study = tuning_panels.shown_study()
+    tuning_panels.choose_earlier(study)
     if study is None:
         st.info(HINT, icon=":material/arrow_back:")
     else:

@@ -180,7 +180,7 @@ def test_share_gives_the_whole_screen_and_no_run():
     assert query.pop("on") == devices.available()[0]
     assert query == {"v": "2", "method": "lake", "seed": "7", "show": "trails"}
     app.toggle(key="two_moons:share:run").set_value(True).run()
-    assert shared(app)["job"] == job_name(app, "two_moons")
+    assert shared(app)["job"] == runner().find(job_name(app, "two_moons")).shared
     assert any("QR code of the link" in str(i.proto) for i in app.get("image"))
 
 

@@ -68,14 +68,32 @@ def test_every_page_offers_it_and_no_other_session_does():
         assert "points" not in open_page(page).selectbox(key=box).options
 
 
-def test_who_has_the_address_sees_it_but_can_not_remove_it():
+def test_who_is_given_a_link_with_the_data_sees_them_but_can_not_remove_them():
     first = bring("two_moons")
     name = use(first, "two_moons")
     assert "Yours." in " ".join(c.value for c in first.caption)
-    second = open_page("two_moons", data=name)
+    stranger = open_page("two_moons", data=name)
+    assert experiment(stranger, "two_moons").data.name == "moons"
+    assert "or not shared" in stranger.warning[0].value
+    first.toggle(key="two_moons:share:mine").set_value(True).run()
+    shared = first.code[0].value.split("pass=")[1].split("&")[0]
+    second = open_page("two_moons", data=name, **{"pass": shared})
     assert experiment(second, "two_moons").data.name == name
     assert "points" in second.selectbox(key="two_moons:data").options
+    assert second.query_params["pass"] == shared  # a reload still has it
     assert not [b for b in second.button if b.key == "two_moons:remove"]
+    first.toggle(key="two_moons:share:mine").set_value(False).run()
+    second.run()
+    assert experiment(second, "two_moons").data.name == "moons"
+
+
+def test_the_same_browser_finds_its_data_in_another_session():
+    first = bring("two_moons")
+    name = use(first, "two_moons")
+    again = open_page("two_moons", first)
+    assert "points" in again.selectbox(key="two_moons:data").options
+    again.selectbox(key="two_moons:data").select(name).run()
+    assert [b for b in again.button if b.key == "two_moons:remove"]
 
 
 def test_a_run_on_it_from_teacher_to_embeddings_and_then_it_is_removed():

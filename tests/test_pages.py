@@ -19,7 +19,7 @@ from cake_core.methods.notes import notes
 from cake_core.pipeline import Experiment
 from cake_core.synthetic import SyntheticSet
 from cake_core.tasks import TASKS, Distill
-from pages._ui import routes
+from pages._ui import live, routes
 from pages._ui.cached import parameter_counts, runner
 
 ROOT = Path(__file__).parents[1]
@@ -30,9 +30,12 @@ PAGES = [
 ]  # fmt: skip
 
 
-def open_page(name: str, **query: str) -> AppTest:
+def open_page(name: str, like: AppTest | None = None, **query: str) -> AppTest:
+    """A page with a query, in a session of its own: of another browser, or of the one that has a page open already."""
     app = AppTest.from_file(str(FRAME), default_timeout=300).run()
     assert not app.exception
+    if like is not None:
+        app.session_state["owner"] = f"{like.session_state['owner'].partition('.')[0]}.{id(app)}"
     for key, value in query.items():
         app.query_params[key.replace("__", ".")] = value
     if name != "home":
@@ -116,11 +119,31 @@ def test_a_bad_link_is_a_sentence_and_the_defaults(query, sentence):
     assert experiment(app, "two_moons") == Experiment()
 
 
-def test_a_link_to_a_running_job_joins_it():
+def test_the_same_browser_joins_its_running_job():
     first = open_page("two_moons", method="lake")
-    second = open_page("two_moons", job=job_name(first, "two_moons"))
+    second = open_page("two_moons", first, job=job_name(first, "two_moons"))
     assert job_name(second, "two_moons") == job_name(first, "two_moons")
     assert experiment(second, "two_moons").method == "lake"
+
+
+def test_others_watch_a_running_job_by_its_link_alone():
+    first = open_page("two_moons", method="lake")
+    job = runner().find(job_name(first, "two_moons"))
+    stranger = open_page("two_moons", job=job.name)
+    assert job_name(stranger, "two_moons") != job.name
+    given = job.share()
+    second = open_page("two_moons", job=given)
+    assert job_name(second, "two_moons") == given
+    assert experiment(second, "two_moons").method == "lake"
+    assert "somebody else's run" in second.info[0].value
+    second.select_slider(key="two_moons:sigma").set_value(0.1).run()  # a run of their own, then
+    assert job_name(second, "two_moons") not in (job.name, given)
+    assert runner().find(job.name) is job
+    assert job.spec["experiment"]["settings"]["sigma"] != 0.1
+    job.unshare()
+    late = open_page("two_moons", job=given)
+    assert "not shared any more" in late.warning[0].value
+    assert job_name(late, "two_moons") not in (job.name, given)
 
 
 def test_presets_and_new_jobs():
@@ -426,7 +449,8 @@ def open_embeddings(run: str) -> AppTest:
 
 
 def test_embeddings_show_what_is_selected(small_run, monkeypatch):
-    monkeypatch.setattr(routes, "_mounted", True)  # as behind app.py
+    monkeypatch.setattr(routes, "_mounted", True)  # as behind app.py,
+    monkeypatch.setattr(live, "is_known", lambda: True)  # in a browser that takes cookies
     app = open_embeddings(small_run)
     data = json.loads(app.get("bidi_component")[0].proto.json)
     assert (data["run"], data["colour"], data["trajectories"], data["chosen"]) == (small_run, "class", False, [])

@@ -139,14 +139,34 @@ def test_deleting_can_be_undone(three):
     assert runs.find(three[2]).is_dir()
 
 
-def test_others_see_a_run_only_by_its_id(three):
+def test_others_see_a_run_only_by_its_link(three):
     app = open_page("runs")
     assert not app.dataframe
     app.text_input(key="runs:id").set_value(three[0]).run()
+    assert "There is no such run" in app.error[0].value
+    mine = page(run=three[0])
+    settle(mine)
+    mine.button(key=f"share:{three[0]}:on").click().run()
+    shared = mine.code[0].value.split("pass=")[1]
+    assert runs.entry(three[0]).shared
+    app = open_page("runs", run=three[0], **{"pass": shared})
     settle(app)
     assert app.subheader[0].value == "CAKE on Two moons, seed 0"
     assert "belongs to somebody else" in texts(app)
-    assert not [b for b in app.button if b.label in ("Delete", "Give a star")]
+    assert not [b for b in app.button if b.label in ("Delete", "Give a star", "Stop sharing")]
+    mine.button(key=f"share:{three[0]}:off").click().run()
+    assert not mine.exception
+    app.run()
+    assert "There is no such run" in app.error[0].value
+    assert not app.subheader
+
+
+def test_a_run_of_nobody_is_for_all_who_know_its_id(three):
+    app = open_page("runs")
+    with runs.owned_by(""):
+        run = runs.create(kind="distill", experiment=Experiment.from_query(QUICK).to_dict())
+    app.text_input(key="runs:id").set_value(run).run()
+    assert app.subheader[0].value == "CAKE on Two moons, seed 0"
     app.text_input(key="runs:id").set_value("20250101-000000-0123456789abcdef").run()
     assert "There is no such run" in app.error[0].value
 

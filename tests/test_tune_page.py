@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cake_core import studies
+from cake_core import runs, studies
 from cake_core.pipeline import Experiment
 from cake_core.studies import FREE, HUMAN
 from pages._ui.cached import runner
@@ -73,7 +73,8 @@ def test_a_trial_opens_its_run(tuned):
     study = tuned.session_state["tune:study"]
     found = studies.read(study)
     row = next(r for r in found["rows"] if r["number"] == found["best"])
-    app = open_page("tune", study=study)  # as after a restart: another session, and only the address
+    assert "5 trials are stored" not in text(open_page("tune", study=study))  # somebody else has the address
+    app = open_page("tune", tuned, study=study)  # as after a restart: another session, and only the address
     assert "5 trials are stored" in text(app)
     press(app, "Open it on Two moons")
     assert app.title[0].value == "Two moons"
@@ -85,7 +86,7 @@ def test_a_trial_opens_its_run(tuned):
 
 def test_a_study_goes_on_and_another_trial_is_run_again(tuned):
     study = tuned.session_state["tune:study"]
-    app = open_page("tune", study=study)
+    app = open_page("tune", tuned, study=study)
     more = next(n for n in app.number_input if n.label == "More trials")
     more.set_value(2).run()
     press(app, "Go on")
@@ -102,6 +103,30 @@ def test_a_study_goes_on_and_another_trial_is_run_again(tuned):
     press(app, "Run it again")
     wait(app, app.session_state["tune:job"])
     assert str(other) in studies.read(study)["finals"]
+
+
+def test_studies_are_listed_to_their_owner_and_shared_by_a_link(tuned):
+    study = tuned.session_state["tune:study"]
+    me = runs.key_of(tuned.session_state["owner"])
+    assert [e.run for e in runs.entries(me)] == [study]
+    assert not [b for b in open_page("tune").selectbox if b.key == "tune:earlier"]
+    app = open_page("tune", tuned)
+    box = app.selectbox(key="tune:earlier")
+    assert box.label == "Your studies"
+    box.select(study).run()
+    assert "trials are stored" in text(app)
+    app.button(key=f"share:{study}:on").click().run()
+    (link,) = [c.value for c in app.code if "study=" in c.value]
+    shared = link.split("pass=")[1]
+    other = open_page("tune", study=study, **{"pass": shared})
+    assert "This study is somebody else's" in text(other)
+    assert not [b for b in other.button if b.label in ("Go on", "Stop sharing")]
+    assert [b.disabled for b in other.button if b.label == "Run it again"] == [True]
+    app.button(key=f"share:{study}:off").click().run()
+    other.run()
+    assert "There is no such run" in other.error[0].value
+    go(app, "runs")
+    assert list(app.dataframe[0].value["run"]) == ["Study on Two moons"]
 
 
 def test_what_uses_real_data_says_so():

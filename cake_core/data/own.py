@@ -1,7 +1,8 @@
 """Data sets that people bring while the program runs: one folder each, found by a name that can't be guessed.
 
-A folder holds `data.safetensors` (raw examples and labels) and `meta.json` (everything else), which is written last: a
-folder without it is no data set. Any process finds a set by its name at any time; no list ever shows one.
+A folder holds `data.safetensors` (raw examples and labels) and `meta.json` (everything else, the owner too), which is
+written last: a folder without it is no data set. Any process finds a set by its name at any time. Pages find one for
+its owner, and for whoever has the pass of a link that its owner shares (`share.json`); see `cake_core.access`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .. import access, runs
 from ..errors import CakeError
 from ..runs import write_json
 from .arrays import MOST_CLASSES, SIDES, normalisation
@@ -29,7 +31,19 @@ from .base import Dataset, DatasetInfo
 if TYPE_CHECKING:
     from . import DataConfig
 
-__all__ = ["create", "delete", "find", "folder", "is_own", "used_bytes"]
+__all__ = [
+    "create",
+    "delete",
+    "find",
+    "folder",
+    "is_own",
+    "names",
+    "owner",
+    "share",
+    "shared",
+    "unshare",
+    "used_bytes",
+]
 
 NAME = re.compile(r"own-[0-9a-f]{16}")
 PARTS = ("train", "test")
@@ -60,7 +74,7 @@ def create(
     mean: Sequence[float] | Tensor | None = None,
     std: Sequence[float] | Tensor | None = None,
 ) -> str:
-    """Stores a data set, whole or not at all.
+    """Stores a data set, whole or not at all, for whoever runs are made for here and now (`runs.owned_by`).
 
     Args:
         title: for people.
@@ -94,6 +108,7 @@ def create(
         raise CakeError("A standard deviation must be above 0. Give those of the training examples.")
     meta = {
         "title": _tidy(title) or "My data",
+        "owner": runs.owner(),
         "kind": kind,
         "shape": shape,
         "classes": classes,
@@ -116,14 +131,12 @@ def create(
 
 
 def find(name: str) -> DatasetInfo | None:
-    """The description of a set of this name; None where the name is none of ours, or the set has gone."""
-    if not is_own(name):
+    """The description of a set of this name; None where the name is none of ours, the set has gone, or whoever asks
+    may not see it."""
+    meta = _meta(name)
+    if meta is None or not access.may_see(meta.get("owner", ""), shared(name), access.reader()):
         return None
     place = folder() / name
-    try:
-        meta = json.loads((place / "meta.json").read_text())
-    except (OSError, ValueError):
-        return None
     return DatasetInfo(
         name,
         meta["title"],
@@ -144,9 +157,77 @@ def used_bytes() -> int:
 
 
 def delete(name: str) -> None:
-    """Removes a set and all that is stored of it; nothing happens where there is none."""
-    if is_own(name):
+    """Removes a set and all that is stored of it; nothing happens where there is none.
+
+    Raises:
+        CakeError: it is somebody else's.
+    """
+    if is_own(name) and (folder() / name).exists():
+        if access.reader() is not None:
+            _changeable(name)
         shutil.rmtree(folder() / name, ignore_errors=True)
+
+
+# -- whose it is ------------------------------------------------------------------------------------------------------
+
+
+def owner(name: str) -> str:
+    """The key of a set's owner; empty where it is nobody's, or has gone."""
+    if name not in _owners and (meta := _meta(name)) is not None:
+        _owners[name] = meta.get("owner", "")
+    return _owners.get(name, "")
+
+
+_owners: dict[str, str] = {}  # by a set's name, for which it never changes
+
+
+def names(key: str) -> list[str]:
+    """The sets of an owner, the oldest first."""
+    places = [p for p in folder().glob("own-*") if key and owner(p.name) == key]
+    return [p.name for p in sorted(places, key=lambda p: p.stat().st_mtime)]
+
+
+def share(name: str) -> str:
+    """Opens a set to everybody who has its pass, which the link holds; one that is shared keeps the pass it has.
+
+    Raises:
+        CakeError: it is somebody else's, or has gone.
+    """
+    place = _changeable(name)
+    if not (known := shared(name)):
+        known = access.new_pass()
+        write_json(place / "share.json", {"pass": known})
+    return known
+
+
+def unshare(name: str) -> None:
+    """Closes a set again: links to it open nothing any more.
+
+    Raises:
+        CakeError: it is somebody else's, or has gone.
+    """
+    (_changeable(name) / "share.json").unlink(missing_ok=True)
+
+
+def shared(name: str) -> str:
+    """The pass of a set; empty where it is not shared."""
+    return runs.read_json(folder() / name / "share.json").get("pass", "") if is_own(name) else ""
+
+
+def _changeable(name: str) -> Path:
+    asks = access.reader()
+    if find(name) is None or (asks is not None and owner(name) not in ("", asks.key)):
+        raise CakeError("These data belong to somebody else, or have been removed.")
+    return folder() / name
+
+
+def _meta(name: str) -> dict[str, Any] | None:
+    if not is_own(name):
+        return None
+    try:
+        return json.loads((folder() / name / "meta.json").read_text())
+    except (OSError, ValueError):
+        return None
 
 
 # -- inside -----------------------------------------------------------------------------------------------------------

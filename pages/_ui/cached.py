@@ -6,13 +6,15 @@ import streamlit as st
 
 from cake_core.jobs import Job, JobRunner
 
+from . import owner
+
 __all__ = ["parameter_counts", "runner"]
 
 
 @st.cache_resource(show_spinner=False)
 def runner() -> JobRunner:
     """The one job runner of this server."""
-    return JobRunner()
+    return JobRunner(check=owner.check)
 
 
 def parameter_counts(data_name: str) -> Job:

@@ -13,7 +13,7 @@ from cake_core import figures
 from cake_core.embedding import Embedding
 from cake_core.jobs import Job
 
-from . import live, routes
+from . import live
 from .embedding_view import embedding_view
 from .words import chart
 
@@ -50,7 +50,7 @@ def show_map(job: Job, *, network: str, colour: str, trajectories: bool, key: st
 
     @st.fragment
     def picture() -> None:
-        if routes.are_mounted():
+        if live.reachable():
             _interactive(job, found, network, colour, trajectories, key, selections)
         else:
             selections[run] = _static(found, colour, key)

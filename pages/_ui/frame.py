@@ -13,6 +13,7 @@ if str(ROOT) not in sys.path:
 st.set_page_config(page_title="CAKE Lab", page_icon=str(ROOT / "assets" / "icon.png"), layout="wide")
 
 from cake_core.errors import CakeError  # noqa: E402
+from pages._ui import account  # noqa: E402
 from pages._ui.page import HIDDEN, PAGES, hides_navigation, page_path  # noqa: E402
 
 page = st.navigation(
@@ -26,10 +27,11 @@ page = st.navigation(
         )
         for name, (title, icon) in {**PAGES, **HIDDEN}.items()
     ],
-    position="hidden" if hides_navigation() else "top",
+    position="hidden" if account.is_outside() or hides_navigation() else "top",
 )
 st.html(ROOT / "pages" / "_ui" / "frame.css")
 try:
+    account.gate()
     page.run()
 except CakeError as error:  # what is wrong with an input, where the page itself did not say it; all else is a bug
     st.error(str(error), icon=":material/error:")

@@ -64,7 +64,7 @@ def watch(screen: Screen, presets: Mapping[str, Mapping[str, str]], job: Job) ->
 
 def play(screen: Screen, job: Job) -> None:
     """While the show goes on, what is shown also runs."""
-    if is_show(screen) and job.state in ("ready", "paused"):
+    if is_show(screen) and job.state in ("ready", "paused") and not screen.watches:
         job.play()
     if is_show(screen):
         st.html("<style>[data-testid=stHeader] { visibility: hidden; }</style>")

@@ -40,6 +40,12 @@ def distillation_lab(name: str, default: str, presets: Mapping[str, Mapping[str,
         controls.presets(screen, presets)
     screen.show_error()
     job = screen.job()
+    if screen.watches:
+        with st.container(horizontal=True, vertical_alignment="center", key=f"{name}:watches"):
+            st.info(
+                "This is somebody else's run, which they share. Only they can steer it.", icon=":material/visibility:"
+            )
+            st.button("One of my own", icon=":material/add:", key=f"{name}:leave", on_click=screen.leave)
     if screen.options.kiosk:
         kiosk.watch(screen, presets, job)
         kiosk.play(screen, job)

@@ -14,8 +14,9 @@ from cake_core.jobs import ACTIVE, Job, Message
 
 from . import routes, words
 from .live_view import live_view
+from .owner import is_known, is_mine
 
-__all__ = ["NUMBERS", "prefix", "replay", "wait_for", "watch"]
+__all__ = ["NUMBERS", "prefix", "reachable", "replay", "wait_for", "watch"]
 
 SECONDS_BETWEEN_FEEDS = 0.25  # where the server has no socket
 
@@ -67,11 +68,13 @@ def watch(
         view_changed: gets the same when somebody has changed it.
         show: what is switched on when a job is shown for the first time: "trails", "arrows", "data".
     """
-    if job.rate is None:
+    mine = is_mine(job)
+    if job.rate is None and mine:
         job.pace(rate)
-    sliders = list(sliders)
+    sliders = list(sliders) if mine else []
     data = {
-        "job": job.name,
+        "job": job.name if mine else job.shared,
+        "watch": not mine,
         "sliders": sliders,
         "numbers": [dict(zip(("name", "label", "format", "help"), n, strict=True)) for n in NUMBERS],
         "rate": rate,
@@ -80,7 +83,7 @@ def watch(
         "words": words.for_live_view([*(n[0] for n in NUMBERS), *(s["name"] for s in sliders)]),
         "seen": st.session_state.get(f"{key}:seen"),
         "view": view,
-        **_addresses(),
+        **(_addresses() if reachable() else {}),
     }
 
     def on_settings() -> None:
@@ -95,7 +98,7 @@ def watch(
         st.session_state[f"{key}:seen"] = st.session_state[key].get("ended")
 
     callbacks = {"on_settings_change": on_settings, "on_ended_change": on_ended, "on_view_change": on_view}
-    if routes.are_mounted():
+    if reachable():
         live_view(data, key=key, served=True, **callbacks)
     else:
         _fed(job, data, key, callbacks)
@@ -124,10 +127,10 @@ def wait_for(job: Job) -> bool:
     return False
 
 
-def replay(name: str, *, key: str, folder: str = "recordings") -> None:
+def replay(name: str, *, key: str, folder: str = "recordings", query: str = "") -> None:
     """Shows a stored run in a loop. Needs the server's routes; without them nothing moves, and nothing breaks."""
     if routes.are_mounted():
-        data = {"recording": f"{prefix()}live/{folder}/{name}", "curves": False, "numbers": [], **_addresses()}
+        data = {"recording": f"{prefix()}live/{folder}/{name}{query}", "curves": False, "numbers": [], **_addresses()}
         live_view(data, key=key, served=True)
 
 
@@ -135,6 +138,11 @@ def _addresses() -> dict[str, str]:
     if not routes.are_mounted():
         return {}
     return {"socket": f"{prefix()}live/", "plotly": f"{prefix()}live/{plotly.__version__}/plotly.min.js"}
+
+
+def reachable() -> bool:
+    """Whether the server's own endpoints are there, and know whose browser asks; otherwise Python hands things over."""
+    return routes.are_mounted() and is_known()
 
 
 def prefix() -> str:
@@ -151,7 +159,8 @@ def _fed(job: Job, data: dict[str, Any], key: str, callbacks: dict[str, Callable
         inbox += job.subscribe(lambda message: inbox.append(message) or _trim(inbox))
 
     def on_command() -> None:
-        routes.steer(job, st.session_state[key].get("command") or {})
+        if is_mine(job):
+            routes.steer(job, st.session_state[key].get("command") or {})
 
     @st.fragment(run_every=SECONDS_BETWEEN_FEEDS if job.state in ACTIVE else None)
     def feed() -> None:

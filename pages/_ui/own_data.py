@@ -1,4 +1,4 @@
-"""Data of one's own: the sets that this session knows, and the dialog that takes a file."""
+"""Data of one's own: the sets of this browser or person, those that a link has brought, and the dialog for a file."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from cake_core import data, figures
+from cake_core import data, figures, runs
 from cake_core.data import DatasetInfo, folders, own, tables
 from cake_core.data.examples import Examples
 from cake_core.errors import CakeError
 
 from .cached import runner
+from .owner import key as owner_key
 from .page import Screen
 from .words import chart
 
@@ -35,7 +36,7 @@ TREE = """shapes.zip
 
 
 def sets(kind: str = "", also: str = "") -> list[DatasetInfo]:
-    """The data sets that this session may choose from: those for all, and those it has brought or was given by a link.
+    """The data sets that this session may choose from: those for all, its owner's, and those it was given by a link.
 
     Args:
         kind: "points" or "images"; empty for both.
@@ -43,7 +44,8 @@ def sets(kind: str = "", also: str = "") -> list[DatasetInfo]:
     """
     if also and own.is_own(also):
         _known().setdefault(also, False)
-    theirs = [info for name in _known() if (info := own.find(name)) is not None]
+    mine = own.names(owner_key()) if "owner" in st.session_state else []
+    theirs = [info for name in dict.fromkeys([*mine, *_known()]) if (info := own.find(name)) is not None]
     return [info for info in (*data.DATASETS.values(), *theirs) if kind in ("", info.kind)]
 
 
@@ -85,10 +87,10 @@ def offer(screen: Screen, kind: str) -> None:
 
 
 def _describe(screen: Screen, name: str) -> None:
-    if _known().get(name):
+    if own.owner(name) == owner_key():
         learned = " The teacher learns these points; **the student never sees them**."
         also = learned if data.info(name).kind == "points" else ""
-        st.caption(f"Yours. Only those who have this page's address can see it.{also}")
+        st.caption(f"Yours. Others can use it only by a link that you share with your data.{also}")
         st.button(
             "Remove from the server",
             icon=":material/delete:",
@@ -98,7 +100,7 @@ def _describe(screen: Screen, name: str) -> None:
             args=(screen, name),
         )
     else:
-        st.caption("Brought by whoever gave you this page's address.")
+        st.caption("Brought by whoever gave you this link.")
 
 
 def _remove(screen: Screen, name: str) -> None:
@@ -161,8 +163,8 @@ def _explain(kind: str, most: int) -> None:
         )
         right.code(tables.EXAMPLE, language=None)
     st.caption(
-        "The teacher learns from these data on this server; the student never sees them. They are kept under a name "
-        "that can't be guessed, until you remove them."
+        "The teacher learns from these data on this server; the student never sees them. They are kept for you alone, "
+        "until you remove them."
     )
 
 
@@ -238,7 +240,7 @@ def store(title: str, examples: Examples) -> str:
         CakeError: there is no room for them.
     """
     limits = runner().limits
-    if sum(_known().values()) >= limits.max_sets_per_owner:
+    if len(own.names(owner_key())) >= limits.max_sets_per_owner:
         raise CakeError(
             f"You have brought {limits.max_sets_per_owner} data sets, as many as may be. Choose one of them in the "
             "sidebar and remove it first."
@@ -246,7 +248,8 @@ def store(title: str, examples: Examples) -> str:
     if own.used_bytes() > limits.max_uploads_gb * 1e9:
         raise CakeError("This server's room for data of one's own is used up. Ask whoever runs it.")
     e = examples
-    return own.create(title, e.kind, e.shape, e.classes, train=e.train, test=e.test)
+    with runs.owned_by(owner_key()):
+        return own.create(title, e.kind, e.shape, e.classes, train=e.train, test=e.test)
 
 
 # -- what was read -----------------------------------------------------------------------------------------------

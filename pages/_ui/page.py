@@ -15,13 +15,14 @@ from cake_core import teacher as teachers
 from cake_core.config import Config, as_text
 from cake_core.data import own
 from cake_core.errors import CakeError
-from cake_core.jobs import ACTIVE, Job
+from cake_core.jobs import ACTIVE, WATCH, Job
 from cake_core.links import KINDS_OF_DEVICE, Link, Options, View
 from cake_core.pipeline import Experiment
 from cake_core.undo import Undo
 
+from .account import show_account
 from .cached import runner
-from .owner import new_owner
+from .owner import begin_session, find_job, is_mine, passes
 
 __all__ = [
     "HIDDEN",
@@ -60,6 +61,10 @@ PAGES = {
     "glossary": ("Glossary", ":material/dictionary:"),
 }
 
+NOT_SHARED = (
+    "This link led to somebody's own run. It has ended, or is not shared any more; what you see is a run of yours, "
+    "with the settings of the link."
+)
 HIDDEN = {"status": ("Status", ":material/monitor_heart:")}  # by its address alone
 
 
@@ -76,15 +81,16 @@ def link(name: str) -> None:
 
 def open_page(title: str, subtitle: str) -> None:
     """The first line of every page: its title, one sentence, and the session's defaults."""
-    if "owner" not in st.session_state:
-        st.session_state.owner = new_owner()
-    st.title(title, anchor=False)
+    begin_session()
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.title(title, anchor=False)
+        show_account()
     st.markdown(subtitle)
 
 
 def remember(job: Job) -> None:
     """Keeps a finished distillation among the runs that other pages of this session can go on with."""
-    if job.state == "done" and job.result and "experiment" in job.result:
+    if job.state == "done" and job.result and "experiment" in job.result and is_mine(job):
         finished_runs().setdefault(job.result["run"], Experiment.from_dict(job.result["experiment"]))
 
 
@@ -265,7 +271,7 @@ class Screen:
 
     def _forgotten(self) -> None:
         """Ends the run that is shown: the next one begins at its start."""
-        if (job := runner().find(self._state["job"] or "")) is not None:
+        if (job := self.shown_job()) is not None and is_mine(job):
             runner().forget(job)
 
     # -- the address --------------------------------------------------------------------------------------------
@@ -275,9 +281,11 @@ class Screen:
 
         Args:
             job: whether it is about this very run.
-            options: other ones than the screen has.
+            options: other ones than the screen has, for others who are to open it.
         """
         run = (self._state["job"] or "") if job else ""
+        if job and options is not None and (shown := self.shown_job()) is not None:  # for others
+            run = shown.shared
         e = self.experiment
         return Link(e.to_query(), computed_on(e.device), run, self.view, self.options if options is None else options)
 
@@ -290,11 +298,13 @@ class Screen:
         try:
             link = links.read(st.query_params.to_dict())
             self._state.update(view=link.view, options=link.options)
-            job = runner().find(link.job)
+            job = find_job(runner(), link.job)
             if job is not None and job.kind == "distill":
                 found, attached, notes = Experiment.from_dict(job.spec["experiment"]), link.job, []
             else:
                 flat, notes = at_home(link)
+                if link.job.startswith(WATCH):
+                    notes.insert(0, NOT_SHARED)
                 found, attached = Experiment.from_query({**self.experiment.to_query(), **flat}), None
             if _kind(found) != _kind(self.experiment):
                 raise CakeError(f"it shows {_kind(found)}, and this page {_kind(self.experiment)}.")
@@ -313,16 +323,29 @@ class Screen:
         Raises:
             CakeError: this session holds too many jobs.
         """
-        job = runner().find(self._state["job"]) if self._state["job"] else None
+        job = self.shown_job()
         if job is not None and self._fits(job.spec["experiment"]):
-            self._carry_over(job)
+            if is_mine(job):
+                self._carry_over(job)
             return job
-        if job is not None:
-            runner().forget(job)
+        self._forgotten()
         experiment = self.experiment.to_dict()
         job = runner().submit("distill", {"experiment": experiment, **spec}, owner=st.session_state.owner)
         self._state["job"] = job.name
         return job
+
+    def shown_job(self) -> Job | None:
+        """The run that is shown: of this session, or of somebody who shares it."""
+        return find_job(runner(), self._state["job"] or "")
+
+    @property
+    def watches(self) -> bool:
+        """Whether the run that is shown is somebody else's."""
+        return (job := self.shown_job()) is not None and not is_mine(job)
+
+    def leave(self) -> None:
+        """Lets somebody else's run be; one of this session's own follows."""
+        self._state.update(job=None, notes=[])
 
     # -- the run before, beside this one --------------------------------------------------------------------------
 
@@ -333,7 +356,8 @@ class Screen:
 
     def hold(self) -> None:
         """Keeps the run that is shown, to go beside the next one: the same start, and then other weights."""
-        self._state.update(former={"experiment": self.experiment, "job": self._state["job"]}, job=None)
+        mine = None if self.watches else self._state["job"]
+        self._state.update(former={"experiment": self.experiment, "job": mine}, job=None)
 
     def release(self) -> None:
         """Lets the run beside this one go."""
@@ -381,7 +405,10 @@ C = TypeVar("C", bound=Config)
 
 def mirror(link: Link) -> None:
     """Writes a link to the URL."""
-    if st.query_params.to_dict() != (wanted := link.to_query()):
+    wanted = link.to_query()
+    if "pass" in st.query_params:  # so that a reload still has it
+        wanted["pass"] = ",".join(passes())
+    if st.query_params.to_dict() != wanted:
         st.query_params.from_dict(wanted)
 
 
@@ -438,15 +465,15 @@ def at_home(link: Link) -> tuple[dict[str, str], list[str]]:
     if own.is_own(name) and own.find(name) is None:
         flat = {k: v for k, v in flat.items() if k not in ("data", "teacher") and not k.startswith("data.")}
         notes.append(
-            "This link is about a data set of somebody's own that is not here (any more). Everything else is as in the "
-            "link, on the page's usual data: **the samples are others**."
+            "This link is about a data set of somebody's own that is not here (any more), or not shared. Everything "
+            "else is as in the link, on the page's usual data: **the samples are others**."
         )
     teacher = flat.get("teacher", "")
     if teacher.startswith("run:") and not _is_here(teacher):
         del flat["teacher"]
         notes.append(
-            "This link is about a teacher that was trained or imported on another machine, or is not kept any more. "
-            "The usual teacher of these data takes its place: **the samples are others**."
+            "This link is about a teacher that was trained or imported on another machine, is not kept any more, or "
+            "not shared. The usual teacher of these data takes its place: **the samples are others**."
         )
     on = computed_on(flat["device"]) if flat.get("device", "auto") != "auto" else link.on
     if on in KINDS_OF_DEVICE and on not in here:

@@ -1,4 +1,16 @@
-"""The server's own endpoints: the live socket, films of its frames, pictures of feature space, and their scripts."""
+"""The server's own endpoints: the live socket, films of its frames, pictures of feature space, and their scripts.
+
+Who gets what. A request is its owner's by the browser's cookie, or, where people sign in, by the cookie that Streamlit
+has signed (`owner.caller`). Names of jobs, runs and studies can't be guessed, but they are no keys: they stand in
+addresses, logs and exports, and by themselves open nothing.
+
+- The owner sees and steers. So does an instructor who has signed in as one.
+- Whoever has the pass of a shared link only looks: `/live/<pass>` watches a job, `?pass=` opens what a run or a study
+  has. No command of theirs is obeyed. When sharing ends, their sockets are closed, and the pass opens nothing any more.
+- Everybody else gets the answer that they would get for a name that does not exist. Where people sign in, this holds
+  for all who have not, links or no links.
+- Scripts, shipped recordings and counts are nobody's, and for all.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +32,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from cake_core import film, metrics, runs, studies
+from cake_core import access, film, metrics, runs, studies
 from cake_core.errors import CakeError
 from cake_core.jobs import ACTIVE, Job, Message
 
@@ -30,6 +42,7 @@ from .embedding_view import embedding_view
 from .kiosk_watch import kiosk_watch
 from .live_view import SCRIPT, VERSION
 from .lockstep import lockstep
+from .owner import belongs, caller, find_job
 
 __all__ = ["are_mounted", "routes"]
 
@@ -86,12 +99,11 @@ async def recording(request: Request) -> Response:
 
 
 def trial(request: Request) -> Response:
-    """The replay of a study's trial. Who knows the study's name may see it."""
-    number = request.path_params["trial"]
-    try:
-        path = studies.folder(request.path_params["study"]) / f"{number}.bin"
-    except CakeError as error:
-        return PlainTextResponse(str(error), status_code=404)
+    """The replay of a study's trial."""
+    number, study = request.path_params["trial"], request.path_params["study"]
+    if not _may_read(request, study):
+        return PlainTextResponse("There is no such study.", status_code=404)
+    path = studies.folder(study) / f"{number}.bin"
     if not re.fullmatch("[0-9]{1,6}", number) or not path.is_file():
         return PlainTextResponse("This trial has left no replay.", status_code=404)
     return FileResponse(path)
@@ -101,9 +113,9 @@ async def frames(request: Request) -> Response:
     """A film of what a job has shown: `?look=pixels|stretched`, and `sample=` for only one, by its place in flight."""
     if not _may_connect(request):
         return PlainTextResponse("Only CAKE Lab's own pages may ask for this.", 403)
-    job = await asyncio.to_thread(lambda: runner().find(request.path_params["job"]))
+    job, _ = await asyncio.to_thread(_job_for, request)
     if job is None:
-        return PlainTextResponse("This run has ended and is no longer kept.", 404)
+        return PlainTextResponse("This run has ended and is no longer kept, or is not shared (any more).", 404)
     kind, look, sample = request.path_params["kind"], request.query_params.get("look", "pixels"), None
     if "sample" in request.query_params:
         text = request.query_params["sample"]
@@ -122,8 +134,8 @@ async def frames(request: Request) -> Response:
 
 
 def scene(request: Request) -> Response:
-    """What a job says once (a picture of feature space), by itself. Who knows the job's name may see it."""
-    job = runner().find(request.path_params["job"])
+    """What a job says once (a picture of feature space), by itself."""
+    job, _ = _job_for(request)
     if job is None or job.scene is None:
         return PlainTextResponse("no such picture", status_code=404)
     job.touch()
@@ -134,11 +146,11 @@ def scene(request: Request) -> Response:
 
 
 def strip(request: Request) -> Response:
-    """The pictures of a stored run, made by a job before. Who knows the run's unguessable id may see them."""
-    try:
-        path = runs.made(request.path_params["run"]) / "strip.webp"
-    except CakeError as error:
-        return PlainTextResponse(str(error), 404)
+    """The pictures of a stored run, made by a job before."""
+    run = request.path_params["run"]
+    if not _may_read(request, run):
+        return PlainTextResponse("There is no such run.", 404)
+    path = runs.made(run) / "strip.webp"
     if not path.is_file():
         return PlainTextResponse("no such pictures", 404)
     return FileResponse(path, headers={"Cache-Control": "private, max-age=3600"}, media_type="image/webp")
@@ -150,11 +162,12 @@ async def live(socket: WebSocket) -> None:
         await socket.close(1008)
         return
     await socket.accept()
-    job = await asyncio.to_thread(lambda: runner().find(socket.path_params["job"]))
+    job, steers = await asyncio.to_thread(_job_for, socket)
     if job is None:
         await socket.close(UNKNOWN_JOB)
         return
-    client = Client(socket, job, asyncio.get_running_loop())
+    given = "" if steers else socket.path_params["job"]
+    client = Client(socket, job, asyncio.get_running_loop(), given)
     # Subscribed before any command is read: the answer to it must find its way back.
     sending = asyncio.create_task(client.send(job.subscribe(client.receive)))
     try:
@@ -176,10 +189,11 @@ class Client:
         socket: to the viewer.
         job: what it watches.
         loop: in which the socket lives.
+        given: the pass with which the viewer has come; empty for whoever may steer.
     """
 
-    def __init__(self, socket: WebSocket, job: Job, loop: asyncio.AbstractEventLoop):
-        self.socket, self.job, self.loop = socket, job, loop
+    def __init__(self, socket: WebSocket, job: Job, loop: asyncio.AbstractEventLoop, given: str = ""):
+        self.socket, self.job, self.loop, self.given = socket, job, loop, given
         self.words: deque[Message] = deque()
         self.frames: deque[bytes] = deque(maxlen=MAILBOX)
         self.credits = CREDITS
@@ -219,6 +233,9 @@ class Client:
                     await self._deliver(self.frames.popleft())
 
     async def _deliver(self, message: Message) -> None:
+        if self.given and not access.fits(self.job.shared, (self.given,)):
+            await self.socket.close(UNKNOWN_JOB)  # it is not shared any more
+            raise asyncio.CancelledError
         await (self.socket.send_text(message) if isinstance(message, str) else self.socket.send_bytes(message))
 
     # -- from the viewer ----------------------------------------------------------------------------------------
@@ -234,6 +251,8 @@ class Client:
         if op == "seen":
             self.credits = min(CREDITS, self.credits + 1)
             self.news.set()
+        elif self.given:
+            self._refuse("This run is somebody else's: you can watch it, and only its owner can steer it.")
         elif op == "set" and self.job.state not in ACTIVE:
             self._refuse("This run has ended, so nothing can change in it. Reset it first.")
         elif not steer(self.job, command):
@@ -263,6 +282,20 @@ def steer(job: Job, command: dict[str, Any]) -> bool:
 def _is_place(sample: Any) -> bool:
     """Whether that can say which sample somebody looks at."""
     return sample is None or (type(sample) is int and 0 <= sample < 2**31)
+
+
+def _job_for(request: HTTPConnection) -> tuple[Job | None, bool]:
+    """The job that an address names, by its name or a pass, where it is for whoever asks; and whether they steer."""
+    who, name = caller(request.cookies), request.path_params["job"]
+    job = runner().find(name) if who.instructor else find_job(runner(), name, who.key) if who.admitted else None
+    return job, job is not None and (who.instructor or belongs(job, who.key))
+
+
+def _may_read(request: Request, run: str) -> bool:
+    """Whether there is such a run, or study, for whoever asks."""
+    who = caller(request.cookies)
+    given = [p for p in request.query_params.get("pass", "").split(",") if p]
+    return who.admitted and runs.seen_by(run, access.Reader(who.key, frozenset(given)))
 
 
 def _may_connect(caller: HTTPConnection) -> bool:

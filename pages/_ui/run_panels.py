@@ -17,10 +17,12 @@ from cake_core.methods import METHODS
 from cake_core.pipeline import Experiment
 from cake_core.runs import Entry
 
-from . import live, panels, routes
+from . import account, live, panels, routes
 from .lockstep import lockstep
 from .owner import key as owner_key
+from .owner import pass_for, while_seen
 from .page import finished_runs, job_for, page_path, show_experiment
+from .share import share_run
 
 __all__ = [
     "KINDS",
@@ -46,6 +48,7 @@ KINDS = {
     "import": "Imported teacher",
     "lineup": "Line-up",
     "audit": "Check of a suspect",
+    "tune": "Study",
 }
 SORTS = {
     "latest": ("Latest first", lambda e: -e.created),
@@ -94,6 +97,7 @@ def chosen_in_table(found: Sequence[Entry]) -> list[str]:
     rows = [
         {
             "★": "★" if e.star else "",
+            "shared": "yes" if e.shared else "",
             "run": title_of(e) + ("" if e.finished else " (not finished)"),
             "made": time.strftime("%Y-%m-%d %H:%M", time.localtime(e.created)),
             "accuracy, %": _percent(e.accuracy),
@@ -121,6 +125,7 @@ def chosen_in_table(found: Sequence[Entry]) -> list[str]:
             "agreement, %": number(format="%.1f", help="Share of the test data on which student and teacher agree."),
             "noise only, %": number(format="%.1f", help="The same for the control: a student of pure noise."),
             "samples": number(format="localized", help="Synthetic samples that the student learned from."),
+            "shared": st.column_config.TextColumn(width=60, help="Whether others can open it by its link."),
             "note": st.column_config.TextColumn(width="medium"),
             "MB": number(format="%.1f", help="What the run takes on the server's disk."),
         },
@@ -134,12 +139,13 @@ def _percent(share: float | None) -> float | None:
 
 def show_disk(mine: Sequence[Entry]) -> None:
     """How much the runs take, and what happens when it is too much."""
+    known = "your account" if account.login_is_on() else "a cookie of this browser"
     total, limit = sum(e.bytes for e in runs.entries()), runs.limit()
     st.caption(
         f"{len(mine):,} {'run' if len(mine) == 1 else 'runs'} of yours, {sum(e.bytes for e in mine) / 1e6:,.1f} MB. "
         f"All runs on this server take {total / 1e6:,.1f} MB of {limit / 1e9:.3g} GB; when that is full, the oldest "
-        "runs without a star make way for new ones. Yours are known by a cookie of this browser; nobody else sees them "
-        "listed, and who has a run's link can open that one."
+        f"runs without a star make way for new ones. Yours are known by {known}; nobody else sees them, but those to "
+        "whom you give the link of one that you share."
     )
 
 
@@ -204,6 +210,10 @@ def show_run(e: Entry) -> None:
         show_curves([e])
         if e.finished:
             show_exports(e)
+    elif e.kind == "tune":
+        if st.button("Open it on Tune", icon=":material/tune:", key=f"runs:tune:{e.run}"):
+            st.session_state["tune:study"] = e.run
+            st.switch_page(page_path("tune"))
     elif e.finished:
         st.info("Its results are shown by the page that made it, while that page is open.", icon=":material/info:")
     with st.expander("Settings and surroundings", icon=":material/tune:"):
@@ -224,7 +234,7 @@ def show_exports(e: Entry) -> None:
         for name, kind in quick.items():
             st.download_button(
                 kind.title,
-                lambda kind=kind: kind.make(stored),
+                while_seen(e.run, lambda kind=kind: kind.make(stored)),
                 f"{e.run}-{kind.file}",
                 kind.media,
                 help=kind.help,
@@ -245,7 +255,7 @@ def show_exports(e: Entry) -> None:
         path = runs.made(e.run) / job.result["file"]
         st.download_button(
             f"{slow[what]}, {job.result['bytes'] / 1e6:.1f} MB",
-            path.read_bytes,
+            while_seen(e.run, path.read_bytes),
             path.name if what == "zip" else f"{e.run}-{path.name}",
             "application/zip" if what == "zip" else export.FORMATS[what].media,
             key=f"runs:{e.run}:{what}:file",
@@ -266,12 +276,16 @@ def _marks(e: Entry, mine: bool) -> None:
         runs.mark(e.run, owner_key(), star=not e.star)
 
     if not mine:
-        st.caption("It belongs to somebody else, or to the command line: it can be looked at and taken away.")
+        st.caption(
+            "It belongs to somebody else, who shares it, or to the command line: it can be looked at and taken away."
+        )
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         words, icon = ("Remove the star", ":material/star:") if e.star else ("Give a star", ":material/star_border:")
         st.button(words, icon=icon, on_click=star, key=f"runs:star:{e.run}", help="Runs with a star never make way.")
         st.text_input("Note", e.note, max_chars=runs.NOTE_LENGTH, key=f"runs:note:{e.run}", on_change=note)
+        if e.kind != "tune":  # a study is shared where it is shown
+            share_run(e.run, "run")
         delete_button([e.run])
 
 
@@ -417,8 +431,8 @@ def show_pictures(found: Sequence[Entry]) -> None:
 
 
 def _address(run: str) -> str:
-    if routes.are_mounted():
-        return f"{live.prefix()}live/runs/{run}/strip.webp"
+    if live.reachable():
+        return f"{live.prefix()}live/runs/{run}/strip.webp{pass_for(run)}"
     path = runs.made(run) / "strip.webp"
     return f"data:image/webp;base64,{base64.b64encode(path.read_bytes()).decode()}" if path.is_file() else ""
 

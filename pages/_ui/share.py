@@ -1,18 +1,25 @@
-"""Share: the screen as an address to copy, as a QR code for a lecture hall, and what others may do with it."""
+"""Share: the screen as an address to copy, as a QR code for a lecture hall, and what others may do with it.
+
+An address opens settings to everybody; what is somebody's own, a run, data or a teacher, only while they share it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from urllib.parse import quote, urlencode, urlparse
 
 import segno
 import streamlit as st
 
+from cake_core import runs
 from cake_core.data import own
+from cake_core.errors import CakeError
 from cake_core.links import IDLE, KINDS_OF_DEVICE, LOCKABLE, PARTS, Link, Options
 
+from .owner import key as owner_key
 from .page import Screen
 
-__all__ = ["address", "qr", "share"]
+__all__ = ["address", "qr", "share", "share_run"]
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -34,15 +41,11 @@ def share(screen: Screen, *, kiosk: bool = False) -> None:
         place = st.container()
         for sentence in _caveats(screen):
             st.caption(f":material/info: {sentence}")
-        this_run = st.toggle(
-            "This very run",
-            key=f"{key}:run",
-            help="Whoever opens the link on this server watches this run, and can steer it, as long as it is kept. "
-            "Otherwise everybody has a run of their own.",
-        )
+        this_run = _this_run(screen, key)
+        _with_mine(screen, key)
         with st.expander("For a class, or a stand", icon=":material/school:"):
             options = _options(screen.options, key, kiosk)
-        text = address(screen.link(job=this_run, options=options))
+        text = address(screen.link(job=this_run, options=options), _passes(screen))
         with place:
             st.code(text, language=None, wrap_lines=True)
             picture = qr(text)
@@ -51,6 +54,102 @@ def share(screen: Screen, *, kiosk: bool = False) -> None:
             else:
                 st.image(picture, width=200, alt="QR code of the link to this screen")
                 st.caption("Point at the code for a button that enlarges it, for a lecture hall.")
+
+
+def _this_run(screen: Screen, key: str) -> bool:
+    """The switch that lets others watch the run itself; returns whether the link is to the run."""
+    if screen.watches:
+        st.caption(":material/visibility: The link leads to the run that you watch, as long as its owner shares it.")
+        return True
+
+    def switch() -> None:
+        if (job := screen.shown_job()) is None:
+            return
+        if st.session_state[f"{key}:run"]:
+            job.share()
+            for _, opened, _ in _mine(screen):
+                opened()
+        else:
+            job.unshare()
+
+    job = screen.shown_job()
+    st.session_state[f"{key}:run"] = job is not None and bool(job.shared)
+    return st.toggle(
+        "This very run",
+        key=f"{key}:run",
+        on_change=switch,
+        help="Whoever opens the link on this server watches this run as long as it is kept; only you can steer it. "
+        "Switched off, the link is dead, and those who watch are sent away. Without it everybody has their own run.",
+    )
+
+
+def _mine(screen: Screen) -> list[tuple[bool, Callable[[], object], Callable[[], None]]]:
+    """What of this session's owner the screen needs: whether it is shared, and what opens and closes it."""
+    e, found = screen.experiment, []
+    if own.is_own(e.data.name) and own.owner(e.data.name) == owner_key():
+        name = e.data.name
+        found.append((bool(own.shared(name)), lambda: own.share(name), lambda: own.unshare(name)))
+    run = e.teacher.removeprefix("run:")
+    key = owner_key()
+    if e.teacher.startswith("run:") and runs.belongs_to(run, key):
+        found.append((bool(runs.shared(run)), lambda: runs.share(run, key), lambda: runs.unshare(run, key)))
+    return found
+
+
+def _with_mine(screen: Screen, key: str) -> None:
+    """The switch that gives data and teachers of one's own along."""
+    if not (mine := _mine(screen)):
+        return
+
+    def switch() -> None:
+        for _, opened, closed in mine:
+            opened() if st.session_state[f"{key}:mine"] else closed()
+
+    st.session_state[f"{key}:mine"] = all(shared for shared, _, _ in mine)
+    st.toggle(
+        "With what is mine",
+        key=f"{key}:mine",
+        on_change=switch,
+        help="Your own data, or your own teacher. Whoever opens the link on this server can use them, until you switch "
+        "this off. Without it the link says that they are not there.",
+    )
+
+
+def _passes(screen: Screen) -> list[str]:
+    """What opens the screen's data and teacher to others, as far as they are shared."""
+    e = screen.experiment
+    given = [own.shared(e.data.name)]
+    if e.teacher.startswith("run:"):
+        given.append(runs.shared(e.teacher.removeprefix("run:")))
+    return [p for p in given if p]
+
+
+def share_run(run: str, parameter: str) -> None:
+    """The popover with which a stored run, or a study, is opened to others by a link, and closed again.
+
+    Args:
+        run: its id.
+        parameter: under which the page's address has it.
+    """
+    key, shared = f"share:{run}", runs.shared(run)
+
+    def switch(change: Callable[..., object]) -> None:
+        try:
+            change(run, owner_key())
+        except CakeError as error:
+            st.session_state["runs:error"] = str(error)
+
+    with st.popover("Shared" if shared else "Share", icon=":material/share:", key=key):
+        if not shared:
+            st.markdown(
+                "Only you can open this. With a link others can look at it and take it away, but not change it."
+            )
+            st.button("Make a link", type="primary", key=f"{key}:on", on_click=switch, args=(runs.share,))
+            return
+        st.markdown("Whoever has this link can look at it and take it away:")
+        st.code(f"{st.context.url or ''}?{parameter}={run}&pass={shared}", language=None, wrap_lines=True)
+        st.button("Stop sharing", icon=":material/link_off:", key=f"{key}:off", on_click=switch, args=(runs.unshare,))
+        st.caption("The link is dead then, also for those who have it open. A later one is another.")
 
 
 def _options(now: Options, key: str, kiosk: bool) -> Options:
@@ -88,9 +187,15 @@ def _caveats(screen: Screen) -> list[str]:
     return told
 
 
-def address(link: Link) -> str:
-    """The whole address of a link to the page that is open."""
-    return f"{st.context.url or ''}?{urlencode(link.to_query(), safe=',:/', quote_via=quote)}"
+def address(link: Link, passes: Sequence[str] = ()) -> str:
+    """The whole address of a link to the page that is open.
+
+    Args:
+        link: what the address says.
+        passes: what opens to others what is somebody's own.
+    """
+    query = link.to_query() | ({"pass": ",".join(passes)} if passes else {})
+    return f"{st.context.url or ''}?{urlencode(query, safe=',:/', quote_via=quote)}"
 
 
 @st.cache_data(max_entries=200, show_spinner=False)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
 
-from cake_core import data, studies, study_figures
+from cake_core import data, runs, studies, study_figures
 from cake_core.config import Param, as_text
 from cake_core.errors import CakeError
 from cake_core.jobs import ACTIVE, Job
@@ -18,10 +19,13 @@ from cake_core.studies import HUMAN, OBJECTIVES, TuneConfig
 from . import controls, live
 from .cached import runner
 from .lab import begin, begun
+from .owner import key as owner_key
+from .owner import pass_for
 from .page import page_path, show_experiment
 from .panels import STILL
+from .share import share_run
 
-__all__ = ["begin_study", "choose_range", "go_on", "show", "shown_study", "watched"]
+__all__ = ["begin_study", "choose_earlier", "choose_range", "go_on", "show", "shown_study", "watched"]
 
 SETUPS = {
     "tuned": "Tuned",
@@ -80,7 +84,8 @@ def begin_study(config: TuneConfig, **spec: int) -> None:
     Raises:
         CakeError: this session holds too many jobs.
     """
-    study = studies.begin(config)
+    with runs.owned_by(owner_key()):
+        study = studies.begin(config)
     try:
         begin("tune", "tune", {"study": study, **spec})
     except CakeError:
@@ -107,6 +112,43 @@ def shown_study() -> str | None:
     return study
 
 
+def choose_earlier(study: str | None) -> None:
+    """The studies of this session's owner, to go back to another one."""
+    mine = {e.run: e for e in runs.entries(owner_key()) if e.kind == "tune" and e.run != study}
+    if not mine:
+        return
+
+    def title(run: str) -> str:
+        e = mine[run]
+        name = data.info(e.data).title if e.data in data.DATASETS else "data of your own"
+        return f"{METHODS[studies.config_of(run).experiment.method].title} on {name}, {made(e.created)}"
+
+    def show_it() -> None:
+        if chosen := st.session_state["tune:earlier"]:
+            st.session_state["tune:study"] = chosen
+            st.session_state["tune:earlier"] = None
+
+    st.selectbox(
+        "Your other studies" if study else "Your studies",
+        list(mine),
+        None,
+        format_func=title,
+        placeholder="Open one …",
+        key="tune:earlier",
+        on_change=show_it,
+    )
+
+
+def made(seconds: float) -> str:
+    """A moment, for people."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def _is_mine(study: str) -> bool:
+    """Whether this session may change a study; those of the command line are everybody's who know their id."""
+    return runs.belongs_to(study, "") or runs.belongs_to(study, owner_key())
+
+
 def watched() -> Job | None:
     """The job that this session began last here, as it goes on; None where there is none any more."""
     known = runner().find(st.session_state.get("tune:job", "")) is not None
@@ -123,6 +165,11 @@ def go_on(study: str, job: Job | None) -> None:
         f"**{METHODS[config.experiment.method].title} on {data.info(config.experiment.data.name).title}**, "
         f"for: {wanted}. {judged(config)}"
     )
+    if runs.belongs_to(study, owner_key()):
+        share_run(study, "study")
+    if not _is_mine(study):
+        st.caption("This study is somebody else's, who shares it: it can be looked at, not gone on with.")
+        return
     if job is not None and job.state in ACTIVE:
         return
     left = job.spec["trials"] - len(ended) if job is not None and "trials" in job.spec else 0
@@ -137,7 +184,7 @@ def go_on(study: str, job: Job | None) -> None:
     st.caption(
         f"{len(ended)} trials are stored"
         + (f"; {lost} that did not come to an end are marked, and done again" if lost else "")
-        + ". The address of this page leads back to them, also when the server was restarted."
+        + ". They are kept among your runs, also when the server was restarted."
     )
 
 
@@ -175,7 +222,8 @@ def show(study: str, job: Job | None) -> None:
         return
     busy = job is not None and job.state in ACTIVE
     if HUMAN in config.objectives:
-        _choose(study, done)
+        if _is_mine(study):
+            _choose(study, done)
         _rate(study, rows, done)
     figures_tab, trials_tab, final_tab = st.tabs(["Figures", "Trials", "On the test examples"])
     with figures_tab:
@@ -252,7 +300,7 @@ def _trials(study: str, config: TuneConfig, rows: Sequence[Mapping[str, Any]], b
             st.switch_page(page_path(page))
         replay = st.toggle("Replay it here", key="tune:replay")
     if replay:
-        live.replay(f"{study}/{chosen}", key=f"tune:replay:{study}:{chosen}", folder="studies")
+        live.replay(f"{study}/{chosen}", key=f"tune:replay:{study}:{chosen}", folder="studies", query=pass_for(study))
         if HUMAN not in config.objectives and data.info(config.experiment.data.name).has_examples:
             st.caption("In a trial the student's accuracy is of the validation examples.")
     st.download_button(
@@ -282,7 +330,9 @@ def _finals(study: str, config: TuneConfig, found: Mapping[str, Any], done: Sequ
     with st.container(horizontal=True, vertical_alignment="bottom"):
         number = st.selectbox("Trial", options, format_func=lambda n: str(n + 1), key="tune:final:trial", width=140)
         seeds = st.number_input("Seeds", 1, 20, 3, key="tune:final:seeds", width=140)
-        if st.button("Run it again", icon=":material/replay:", key="tune:final:begin", disabled=busy):
+        if st.button(
+            "Run it again", icon=":material/replay:", key="tune:final:begin", disabled=busy or not _is_mine(study)
+        ):
             _begin("tune-final", {"study": study, "number": number, "seeds": seeds})
     if number not in finals:
         st.caption("This trial has not been run again yet.")

@@ -77,16 +77,20 @@ class Server:
     Args:
         script: relative to the project.
         log: where its output goes.
+        flags: more words for the command line.
+        more: environment variables beside those of this process.
     """
 
-    def __init__(self, script: str, log: Path):
+    def __init__(self, script: str, log: Path, *flags: str, **more: str):
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             port = s.getsockname()[1]
         self.url, self.log = f"http://127.0.0.1:{port}", log
         command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless", "true"]
-        command += ["--server.port", str(port), "--server.address", "127.0.0.1"]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=log.open("w"), stderr=subprocess.STDOUT)
+        command += ["--server.port", str(port), "--server.address", "127.0.0.1", *flags]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **more}, stdout=log.open("w"), stderr=subprocess.STDOUT
+        )
         for _ in range(300):
             if self._answers():
                 return

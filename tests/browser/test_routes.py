@@ -22,9 +22,14 @@ def job(server, browser) -> str:
     return new_job(server, browser)
 
 
+SECRET = "the-secret-of-one-browser"
+COOKIE = {"Cookie": f"cake_browser={SECRET}"}
+
+
 def new_job(server, browser) -> str:
     """The name of a job of one's own."""
     context = browser.new_context()
+    context.add_cookies([{"name": "cake_browser", "value": SECRET, "url": server.url}])
     page = context.new_page()
     page.goto(f"{server.url}/two_moons?samples=50&steps=20000")
     page.wait_for_url("**job=**")
@@ -34,7 +39,8 @@ def new_job(server, browser) -> str:
 
 
 def dial(server, job: str, **options) -> ClientConnection:
-    return connect(server.url.replace("http", "ws") + f"/live/{job}", max_size=None, **options)
+    url = server.url.replace("http", "ws") + f"/live/{job}"
+    return connect(url, max_size=None, additional_headers=COOKIE, **options)
 
 
 def receive(socket: ClientConnection, seconds: float = 60) -> dict:
@@ -126,13 +132,15 @@ def test_a_client_that_does_not_confirm_gets_no_flood(server, browser):
 )
 def test_films_that_cannot_be_say_why(server, job, path, code, sentence):
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(f"{server.url}/live/{path.format(job=job)}")
+        urllib.request.urlopen(urllib.request.Request(f"{server.url}/live/{path.format(job=job)}", headers=COOKIE))
     assert refused.value.code == code
     assert sentence in refused.value.read().decode()
 
 
 def test_films_are_for_our_own_pages(server, job):
-    asked = urllib.request.Request(f"{server.url}/live/{job}/frames.gif", headers={"Origin": "http://evil.example"})
+    asked = urllib.request.Request(
+        f"{server.url}/live/{job}/frames.gif", headers={"Origin": "http://evil.example", **COOKIE}
+    )
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(asked)
     assert refused.value.code == 403

@@ -1184,6 +1184,7 @@ class LiveView {
     const before = this.data ?? {};
     Object.assign(this, { data, setStateValue, setTriggerValue });
     this.readTheme();
+    this.root.toggleAttribute("data-watch", !!data.watch);
     if (data.view && JSON.stringify(data.view) !== JSON.stringify(before.view)) this.takeView(data.view);
     if (data.job !== before.job && data.show?.length) this.begin(data.show);
     if (data.job !== before.job || data.recording !== before.recording) this.attach();
@@ -1408,6 +1409,7 @@ class LiveView {
   // -- transport ----------------------------------------------------------------------------------------------------
 
   send(message) {
+    if (this.data.watch) return false; // somebody else's run: the server would refuse it
     if (this.socket) return this.socket.send(message);
     this.setTriggerValue("command", { ...message, at: Date.now() });
     return true;
@@ -1417,6 +1419,7 @@ class LiveView {
   }
   toggle() {
     this.explainer.close();
+    if (this.data.watch) return this.lookBack();
     if (this.moving) return this.pause();
     const atEnd = this.following || this.held || this.position >= this.history.end;
     if (!atEnd) this.replaying = true;
@@ -1428,6 +1431,15 @@ class LiveView {
       this.send({ op: "play" });
       this.status = { ...this.status, state: "running" };
     }
+    this.showStatus();
+  }
+  lookBack() {
+    // Who only watches holds the picture, not the run.
+    if (this.moving) return this.seek(this.current());
+    const atEnd = this.position >= this.history.end;
+    if (!atEnd) this.replaying = true;
+    else if (this.status.state === "done") this.replay();
+    else this.follow();
     this.showStatus();
   }
   pause() {
@@ -1466,10 +1478,12 @@ class LiveView {
       this.seek(Math.min(this.history.end, Math.floor(this.position) + 1));
       return;
     }
+    if (this.data.watch) return;
     this.send({ op: "step" });
     this.follow();
   }
   reset() {
+    if (this.data.watch) return;
     this.send({ op: "reset" });
     this.follow();
   }
@@ -1533,6 +1547,7 @@ class LiveView {
     const { state, note, progress, seconds_left: left, queue, message } = this.status, d = this.dom;
     this.root.dataset.state = this.connected === false ? "disconnected" : state;
     d.play.textContent = this.moving ? "❚❚ Pause" : state === "done" && (this.following || this.position >= this.history.end) ? "↻ Replay" : "▶ Play";
+    if (this.data.watch && !d.play.textContent.includes("Replay")) d.play.textContent = this.moving ? "❚❚ Hold" : this.position < this.history.end ? "▶ Play" : "▶ Follow";
     d.play.setAttribute("aria-pressed", this.moving);
     d.live.hidden = this.following || !!this.data.recording || ["done", "failed"].includes(state);
     const words = {
@@ -1544,10 +1559,13 @@ class LiveView {
       stopped: "Stopped. Press Reset to begin again.",
       failed: "Stopped by an error.",
     };
-    let text = this.data.recording ? "" : words[state] ?? "";
+    const watched = { ready: "Not begun yet.", paused: "Its owner has paused it.", done: "Done.", stopped: "Its owner has stopped it." };
+    let text = this.data.recording ? "" : (this.data.watch && watched[state]) || (words[state] ?? "");
+    if (state === "stopped" && message) text = this.data.watch ? message : `${message} Press Reset to begin again.`;
     if (!this.following && !this.data.recording) text = this.replaying ? "Replay." : state === "paused" ? "Paused." : "Looking back.";
     if (this.connected === false) text = "Disconnected. Trying again…";
-    if (this.connected === "gone") text = "This run has ended and is no longer kept. Change a setting, or reload, to begin again.";
+    if (this.connected === "gone" && this.data.watch) text = "This run has ended, or is not shared any more. Reload for one of your own.";
+    else if (this.connected === "gone") text = "This run has ended and is no longer kept. Change a setting, or reload, to begin again.";
     if (d.status.textContent !== text) d.status.textContent = text;
     if (state === "failed") this.banner(message);
     const bar = this.root.querySelector(".progress > i");
