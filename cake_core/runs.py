@@ -43,6 +43,7 @@ from .jobs import Limits
 __all__ = [
     "Entry",
     "begun",
+    "check_room",
     "code",
     "copy",
     "create",
@@ -66,6 +67,7 @@ __all__ = [
     "owner",
     "read",
     "read_json",
+    "stored_bytes",
     "undelete",
     "whole",
     "write_csv",
@@ -278,7 +280,7 @@ def entry(run: str) -> Entry:
         finished=bool(result),
         star=bool(marks.get("star")),
         note=marks.get("note", ""),
-        bytes=sum(f.stat().st_size for f in path.iterdir() if f.is_file()),
+        bytes=sum(f.stat().st_size for f in path.rglob("*") if f.is_file()),  # a study has folders in its own
         data=_name(e.get("data"), "name"),
         method=e.get("method", "") if outcome or not result else "",
         teacher=e.get("teacher", ""),
@@ -429,6 +431,35 @@ def made(run: str) -> Path:
                 shutil.rmtree(path, ignore_errors=True)
     (place / run).mkdir(parents=True, exist_ok=True)
     return place / run
+
+
+def stored_bytes(key: str) -> int:
+    """Bytes of all that lies here of an owner: runs, studies, teachers, and data sets.
+
+    Args:
+        key: of the owner (see `key_of`).
+    """
+    from .data import own  # which writes with what is here
+
+    return sum(e.bytes for e in entries(key)) + own.used_bytes(key)
+
+
+def check_room(key: str, limits: Limits | None = None) -> None:
+    """Refuses to begin what will store more, where an owner has as much as one may have.
+
+    Args:
+        key: of the owner; empty for nobody in particular, who may store anything.
+        limits: what is allowed (None: what the environment says).
+
+    Raises:
+        CakeError: saying how much there is, and what to do.
+    """
+    limits = limits or Limits.from_environment()
+    if key and (used := stored_bytes(key)) > limits.max_owner_gb * 1e9:
+        raise CakeError(
+            f"Your runs and data take {used / 1e9:.3g} GB, and this server keeps {limits.max_owner_gb:.3g} GB for each "
+            "browser (CAKE_MAX_OWNER_GB). Delete some on the page Runs, or data that you have brought, and begin again."
+        )
 
 
 def limit() -> int:

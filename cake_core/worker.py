@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import sys
 import time
@@ -19,8 +18,9 @@ from typing import Any
 
 import torch
 
-from . import devices, runs
+from . import admission, devices, logs, runs
 from .errors import CakeError
+from .jobs import Limits
 from .pipeline import Update
 from .tasks import Task, find
 
@@ -29,8 +29,6 @@ __all__ = ["serve"]
 FRAMES_PER_SECOND = 30
 EVENTS_PER_SECOND = 5
 NICENESS = 5  # the page and the browser, if it is on this machine, come first
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -51,6 +49,9 @@ class Running:
         partner: the job that it goes in lock-step with, by name; empty for none.
         taken: turns that it has had since there was something to see.
         owner: key of the owner of what it stores (see `runs.key_of`).
+        weight: its share of the time, 1 as a rule.
+        began: when it was first told to play.
+        spent: seconds of work that it has had since.
     """
 
     name: str
@@ -71,6 +72,9 @@ class Running:
     partner: str = ""
     taken: int = 0
     owner: str = ""
+    weight: float = 1.0
+    began: float | None = None
+    spent: float = 0.0
 
     @property
     def wants_turn(self) -> bool:
@@ -88,6 +92,8 @@ class Worker:
         self.connection = connection
         self.jobs: dict[str, Running] = {}
         self.threads = os.cpu_count() or 1
+        self.limits = Limits()
+        self.ledger = admission.Ledger(self.limits)
 
     def run(self) -> None:
         """Works until the server asks to quit."""
@@ -124,15 +130,19 @@ class Worker:
         if op == "quit":
             return False
         if op == "begin":
-            self.threads = message["threads"] or self.threads
+            self.limits = Limits(**message["limits"])
+            self.threads = self.limits.threads or self.threads
+            self.ledger = admission.Ledger(self.limits)
+            logs.begin(message["name"])
             return True
         if op == "submit":
-            self.submit(name, message["kind"], message["spec"], runs.key_of(message.get("owner", "")))
+            owner = runs.key_of(message.get("owner", ""))
+            self.submit(name, message["kind"], message["spec"], owner, message.get("weight", 1.0))
             return True
         job = self.jobs.get(name)
         if job is None:  # it ended while the command was on its way
             return True
-        if op == "play":
+        if op == "play" and self.admitted(job):
             # From now on it gets its share: what it has used before, or has let pass, does not count.
             job.used = min((j.used for j in self.jobs.values() if j.running), default=job.used)
             job.running, job.due = True, time.monotonic()
@@ -164,13 +174,37 @@ class Worker:
                 self.event(job, "refused", message=str(error))
         return True
 
-    def submit(self, name: str, kind: str, spec: dict[str, Any], owner: str = "") -> None:
+    def submit(self, name: str, kind: str, spec: dict[str, Any], owner: str = "", weight: float = 1.0) -> None:
         """Takes on a job."""
         used = min((j.used for j in self.jobs.values() if j.wants_turn), default=0.0)
         try:
-            self.jobs[name] = Running(name, find(kind)(**spec), used=used, owner=owner)
+            job = Running(name, find(kind)(**spec), used=used, owner=owner, weight=weight)
         except CakeError as error:
+            about = {"job": logs.which(name), "kind": kind, "owner": owner[:8]}
+            logs.note("job_failed", "warning", **about, reason=str(error), bug=False)
             self.send(b"E", name, _json(event="state", state="failed", message=str(error), bug=False))
+            return
+        self.jobs[name] = job
+        with self.ending_with_errors(job):
+            if (needed := job.task.need()) is not None:
+                self.ledger.check(needed, job.task.less)
+
+    def admitted(self, job: Running) -> bool:
+        """Lets a job play where there is memory, and room for what it will store; otherwise it is told why not."""
+        with self.ending_with_errors(job):
+            runs.check_room(job.owner, self.limits)
+            if waits := self.ledger.ask(job.name, job.task.need()):
+                self.event(job, "waits", message=waits)
+                return False
+            if job.began is None:
+                job.began = time.monotonic()
+                logs.note("job_began", **self.about(job), device=job.task.device_type)
+            return True
+        return False
+
+    def about(self, job: Running) -> dict[str, str]:
+        """What each line of the log says of a job."""
+        return {"job": logs.which(job.name), "kind": job.task.kind, "owner": job.owner[:8]}
 
     # -- turns --------------------------------------------------------------------------------------------------
 
@@ -193,12 +227,18 @@ class Worker:
             job.priming = job.priming and not job.task.primed(update)
             self.show(job, update, alone)
         now = time.monotonic()
-        job.used += now - start
+        self.charge(job, now - start)
         if job.running:
             job.clock += now - (job.since or start)
             job.since = now
         # Keep the rhythm when a step was late, but do not rush to make up for more than a moment.
         job.due = max(job.due + 1 / job.rate, now - 0.1) if job.rate else now
+
+    def charge(self, job: Running, seconds: float) -> None:
+        """Counts what a job has had. An owner's jobs share what one job of another owner gets, each by its weight."""
+        theirs = sum(j.owner == job.owner and j.wants_turn for j in self.jobs.values()) if job.owner else 1
+        job.used += seconds * max(1, theirs) / job.weight
+        job.spent += seconds
 
     @contextlib.contextmanager
     def ending_with_errors(self, job: Running) -> Iterator[None]:
@@ -213,7 +253,6 @@ class Worker:
             if devices.is_out_of_memory(error):
                 self.end(job, "failed", "The device's memory is full. Choose fewer samples and start again.")
                 return
-            log.exception("job %s broke", job.name)
             self.end(job, "failed", f"Something broke inside CAKE Lab ({type(error).__name__}: {error}).", bug=True)
 
     def show(self, job: Running, update: Update, alone: bool) -> None:
@@ -241,6 +280,13 @@ class Worker:
     def end(self, job: Running, state: str, message: str = "", bug: bool = False) -> None:
         """Lets a job go and says how it ended."""
         self.jobs.pop(job.name, None)
+        self.ledger.gone(job.name)
+        if job.began is not None or state == "failed":
+            seconds = None if job.began is None else round(time.monotonic() - job.began, 3)
+            told = {"seconds": seconds, "computed": round(job.spent, 3), "device": job.task.device_type}
+            told |= {"reason": message, "bug": bug} if state == "failed" else {}
+            level = "error" if bug else "warning" if state == "failed" else "info"
+            logs.note(f"job_{state}", level, trace=bug, **self.about(job), **told)
         if state == "failed":
             job.task.fail(message)
         job.task.close()
@@ -269,5 +315,5 @@ def serve(address: str, key: bytes) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(message)s")
+    logs.begin("worker")
     serve(sys.argv[1], bytes.fromhex(sys.stdin.readline().strip()))

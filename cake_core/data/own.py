@@ -21,8 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .. import runs
 from ..errors import CakeError
-from ..runs import write_json
 from .arrays import MOST_CLASSES, SIDES, normalisation
 from .base import Dataset, DatasetInfo
 
@@ -99,6 +99,7 @@ def create(
         "classes": classes,
         "mean": wanted[0],
         "std": wanted[1],
+        "owner": runs.owner(),
         "has_examples": train is not None,
         "examples": len(raw["train_y"]) if raw else 0,
     }
@@ -108,7 +109,7 @@ def create(
     try:
         if raw:
             save_file(raw, place / "data.safetensors")
-        write_json(place / "meta.json", meta)
+        runs.write_json(place / "meta.json", meta)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(place, ignore_errors=True)
         raise CakeError(f"The data can't be stored on the server ({error}). Free some space and try again.") from None
@@ -138,9 +139,13 @@ def find(name: str) -> DatasetInfo | None:
     )
 
 
-def used_bytes() -> int:
-    """What all sets together take on the disk."""
-    return sum(f.stat().st_size for f in folder().glob("own-*/*") if f.is_file())
+def used_bytes(key: str | None = None) -> int:
+    """What all sets together take on the disk, or those that an owner has brought (see `runs.key_of`)."""
+    found = [f for f in folder().glob("own-*/*") if f.is_file()]
+    if key is not None:
+        whose = {p: runs.read_json(p / "meta.json").get("owner") for p in {f.parent for f in found}}
+        found = [f for f in found if whose[f.parent] == key]
+    return sum(f.stat().st_size for f in found)
 
 
 def delete(name: str) -> None:
