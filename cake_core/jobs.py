@@ -559,7 +559,7 @@ class JobRunner:
                 return None
             typical = statistics.median(self._durations) if self._durations else None
             left = [j.seconds_left if j.seconds_left is not None else typical for j in self._running()]
-            if not left or None in left or (typical is None and place > len(left)):
+            if not left or None in left or (typical is None and place > 1):
                 return None
             heapq.heapify(left)
             for _ in range(place - 1):

@@ -28,7 +28,7 @@ EVENTS = {
     "process_died": "A compute process ended unexpectedly; `reason` says how.",
     "job_began": "A job computes for the first time: its `kind` and `device`.",
     "job_done": "A job reached its end; `seconds` since it began, `computed` of them spent on it.",
-    "job_failed": "A job ended with an error; `reason` is the sentence that its owner reads, `bug` says whether it is ours.",
+    "job_failed": "A job ended with an error; `reason` is what its owner reads, `bug` whether it is ours.",
     "job_stopped": "A job was stopped by its owner, or made way for another.",
     "job_killed": "A job ended with the process that computed it.",
     "job_waits": "A job waits for memory; `reason` says how much.",
