@@ -28,10 +28,13 @@ from functools import cache
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import logs
 from .errors import CakeError
+
+if TYPE_CHECKING:
+    from .replays import Replayer
 
 __all__ = ["ACTIVE", "Job", "JobRunner", "Limits", "check_sizes", "variable"]
 
@@ -455,6 +458,7 @@ class JobRunner:
         self._durations: deque[float] = deque(maxlen=16)  # seconds that finished jobs have taken
         self._workers: dict[str, WorkerProcess] = {}
         self._early_deaths: dict[str, int] = {}
+        self._replayer: Replayer | None = None
         self._closing = threading.Event()
         threading.Thread(target=self._reap, name="cake-reaper", daemon=True).start()
         atexit.register(self.close)
@@ -475,6 +479,8 @@ class JobRunner:
         with self.lock:
             self._make_room(owner)
             worker = "umap" if spec.get("how") == "umap" else OWN.get(kind, "compute")
+            if self.limits.max_shared_mb and self.replayer.wanted(kind, spec, owner.partition(".")[0]):
+                worker = REPLAY
             job = Job(secrets.token_urlsafe(18), kind, spec, owner, self, worker, ring=Ring(self.limits.ring_bytes))
             self.jobs[job.name] = job
             self._hand_over(job)
@@ -493,6 +499,27 @@ class JobRunner:
         """The compute processes that are up, by name: their process ids."""
         return {name: worker.process.pid for name, worker in self._workers.items()}
 
+    @property
+    def replayer(self) -> Replayer:
+        """Plays what many have asked for."""
+        if self._replayer is None:
+            from . import replays  # which stores what is played, with what imports this
+
+            self._replayer = replays.Replayer(self)
+        return self._replayer
+
+    def compute(self, job: Job) -> None:
+        """From now on a job that is played is computed, from where it is."""
+        with self.lock:
+            if job.worker != REPLAY:
+                return
+            reached, running = self.replayer.release(job), job.state == "running"
+            job.worker = OWN.get(job.kind, "compute")
+            self._hand_over(job, forward=reached)
+            if running:
+                job.state = "paused"
+                self.play(job)
+
     def find(self, name: str) -> Job | None:
         """The job of that name, if it is still known."""
         return self.jobs.get(name)
@@ -508,6 +535,8 @@ class JobRunner:
     def close(self) -> None:
         """Ends all processes."""
         self._closing.set()
+        if self._replayer is not None:
+            self._replayer.close()
         for worker in self._workers.values():
             worker.close()
 
@@ -518,7 +547,7 @@ class JobRunner:
         with self.lock:
             if job.state not in ("ready", "paused"):
                 return
-            if (self._room() <= 0 or not self._may_run(job)) and not self._take_turns(job):
+            if job.worker != REPLAY and self._crowded(job) and not self._take_turns(job):
                 self._queue.append(job)
                 self.change(job, state="queued", waits="")
                 return
@@ -540,7 +569,12 @@ class JobRunner:
     def command(self, job: Job, op: str, **values: Any) -> None:
         """Sends a command about a job to its process."""
         job.touched = time.monotonic()
-        if worker := self._workers.get(job.worker):
+        details = op == "look" and any(v is not None and v is not False for v in values["wishes"].values())
+        if job.worker == REPLAY and (op in ("set", "pair") or details):
+            self.compute(job)
+            if op == "look":
+                return  # it was handed over with it
+        if worker := self._process(job.worker):
             worker.send(op=op, job=job.name, **values)
 
     def position(self, job: Job) -> int | None:
@@ -573,7 +607,7 @@ class JobRunner:
                 setattr(job, key, value)
             if (ended := f"jobs_{values.get('state')}") in self.counts:
                 self.counts[ended] += 1
-            if values.get("state") == "done" and job.began is not None:
+            if values.get("state") == "done" and job.began is not None and job.worker != REPLAY:
                 self._durations.append(time.monotonic() - job.began)
             if job in self._queue and job.state != "queued":
                 self._queue.remove(job)
@@ -588,8 +622,14 @@ class JobRunner:
 
     # -- inside -------------------------------------------------------------------------------------------------
 
+    def _process(self, name: str) -> WorkerProcess | Replayer | None:
+        return self._replayer if name == REPLAY else self._workers.get(name)
+
     def _running(self) -> list[Job]:
-        return [j for j in self.jobs.values() if j.state == "running"]
+        return [j for j in self.jobs.values() if j.state == "running" and j.worker != REPLAY]
+
+    def _crowded(self, job: Job) -> bool:
+        return self._room() <= 0 or not self._may_run(job)
 
     def _room(self) -> int:
         """How many more jobs may run."""
@@ -626,14 +666,16 @@ class JobRunner:
         self.change(resting, state="queued")
         return True
 
-    def _hand_over(self, job: Job) -> None:
-        worker = self._workers.get(job.worker)
+    def _hand_over(self, job: Job, forward: tuple[str, int] | None = None) -> None:
+        worker = self._process(job.worker)
         if worker is None:
             worker = self._workers[job.worker] = WorkerProcess(self._receive, self._ended)
             logs.note("process_began", name=job.worker, pid=worker.process.pid)
             worker.send(op="begin", name=job.worker, limits=asdict(self.limits))
         weight = self.limits.weight(job.kind, logs.who(job.owner))
         worker.send(op="submit", job=job.name, kind=job.kind, spec=job.spec, owner=job.owner, weight=weight)
+        if forward:
+            worker.send(op="forward", job=job.name, stage=forward[0], step=forward[1])
         if job.rate is not None:
             worker.send(op="rate", job=job.name, rate=job.rate)
         if job.wishes:
@@ -656,9 +698,18 @@ class JobRunner:
     def _receive(self, kind: bytes, name: str, content: bytes) -> None:
         """A message from a process, in its listener's thread."""
         with self.lock:
-            job = self.jobs.get(name)
-            if job is None:
-                return
+            if (job := self.jobs.get(name)) is not None:
+                self.deliver(job, kind, content)
+
+    def deliver(self, job: Job, kind: bytes, content: bytes) -> None:
+        """Keeps a message about a job, and passes it on to those who watch it.
+
+        Args:
+            job: whose.
+            kind: "S" for what is said once, "F" for a frame, "A" for one with details, anything else for an event.
+            content: the message.
+        """
+        with self.lock:
             if kind == b"S":
                 job.scene = content
                 self._publish(job, content)
@@ -732,7 +783,7 @@ class JobRunner:
         while not self._closing.wait(5):
             with self.lock:
                 watched = next((j for j in self._queue if j.subscribers and j.retry_at <= time.monotonic()), None)
-                if watched is not None and (self._room() <= 0 or not self._may_run(watched)):
+                if watched is not None and self._crowded(watched):
                     self._take_turns(watched)
                 self._follow()
                 for waiting in self._queue:
@@ -755,5 +806,6 @@ OWN = {
     "tune-final": "tune",
 }
 SECONDS_UNTIL_RETRY = 5.0  # until a job that waits for memory is tried again, where none has ended meanwhile
+REPLAY = "replay"  # where jobs are that are played, not computed (see `cake_core.replays`)
 BEGUN = 0.02  # a job with less progress than this has only shown its first picture, and can show it again
 MOST_EARLY_DEATHS = 3  # of processes that never said a word: something is wrong that a new one won't mend

@@ -32,6 +32,7 @@ EVENTS = {
     "job_stopped": "A job was stopped by its owner, or made way for another.",
     "job_killed": "A job ended with the process that computed it.",
     "job_waits": "A job waits for memory; `reason` says how much.",
+    "job_shared": "A job was begun for all who ask for the same: it is computed once, and played to each.",
     "job_refused": "A job was not accepted: it exceeds a limit, which `reason` names.",
     "upload_refused": "A file was not accepted; `reason` is the sentence that whoever brought it reads.",
     "socket_refused": "A live view was not connected: another site's page, or a job that is not kept.",

@@ -12,16 +12,16 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Client, Connection
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
-from . import admission, devices, logs, runs
+from . import admission, devices, keeping, logs, runs
 from .errors import CakeError
 from .jobs import Limits
-from .pipeline import Update
+from .pipeline import Stage, Update
 from .tasks import Task, find
 
 __all__ = ["serve"]
@@ -52,6 +52,10 @@ class Running:
         weight: its share of the time, 1 as a rule.
         began: when it was first told to play.
         spent: seconds of work that it has had since.
+        film: whether each step is shown, however fast they come.
+        forward: the stage and step to which nothing is shown, for somebody has seen that part already; None where it
+            is beyond.
+        later: commands that wait until it is there.
     """
 
     name: str
@@ -75,10 +79,13 @@ class Running:
     weight: float = 1.0
     began: float | None = None
     spent: float = 0.0
+    film: bool = False
+    forward: tuple[str, int] | None = None
+    later: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def wants_turn(self) -> bool:
-        return self.running or self.priming or self.steps > 0
+        return self.running or self.priming or self.steps > 0 or self.forward is not None
 
 
 class Worker:
@@ -142,6 +149,9 @@ class Worker:
         job = self.jobs.get(name)
         if job is None:  # it ended while the command was on its way
             return True
+        if job.forward and op in ("set", "look", "step"):
+            job.later.append(message)
+            return True
         if op == "play" and self.admitted(job):
             # From now on it gets its share: what it has used before, or has let pass, does not count.
             job.used = min((j.used for j in self.jobs.values() if j.running), default=job.used)
@@ -156,6 +166,10 @@ class Worker:
             job.running, job.steps, job.since, job.due = False, 1, None, time.monotonic()
         elif op == "pair":
             job.partner = message["partner"]
+        elif op == "film":
+            job.film = True
+        elif op == "forward":
+            job.forward, job.due = (message["stage"], message["step"]), time.monotonic()
         elif op == "rate":
             job.rate, job.due = message["rate"], time.monotonic()
         elif op == "look":
@@ -197,7 +211,7 @@ class Worker:
                 self.event(job, "waits", message=waits)
                 return False
             if job.began is None:
-                job.began = time.monotonic()
+                job.began, job.spent = time.monotonic(), 0.0
                 logs.note("job_began", **self.about(job), device=job.task.device_type)
             return True
         return False
@@ -225,20 +239,31 @@ class Worker:
             job.steps = max(0, job.steps - 1)
             job.taken += not job.priming
             job.priming = job.priming and not job.task.primed(update)
-            self.show(job, update, alone)
+            if not job.forward:
+                self.show(job, update, alone)
+            elif _beyond(update, *job.forward):
+                self.arrive(job)
         now = time.monotonic()
         self.charge(job, now - start)
         if job.running:
             job.clock += now - (job.since or start)
             job.since = now
         # Keep the rhythm when a step was late, but do not rush to make up for more than a moment.
-        job.due = max(job.due + 1 / job.rate, now - 0.1) if job.rate else now
+        job.due = max(job.due + 1 / job.rate, now - 0.1) if job.rate and not job.forward else now
 
     def charge(self, job: Running, seconds: float) -> None:
         """Counts what a job has had. An owner's jobs share what one job of another owner gets, each by its weight."""
         theirs = sum(j.owner == job.owner and j.wants_turn for j in self.jobs.values()) if job.owner else 1
         job.used += seconds * max(1, theirs) / job.weight
         job.spent += seconds
+
+    def arrive(self, job: Running) -> None:
+        """A job is where somebody has seen it; from now on it is shown, and does what it was told meanwhile."""
+        job.task.scene()  # was sent already; the view wants to have made it
+        job.scene_sent, job.forward = True, None
+        later, job.later = job.later, []
+        for message in later:
+            self.command(message)
 
     @contextlib.contextmanager
     def ending_with_errors(self, job: Running) -> Iterator[None]:
@@ -262,7 +287,7 @@ class Worker:
             self.send(b"S", job.name, scene)
             job.scene_sent = True
         last = update.progress >= 1
-        if last or alone or now - job.last_frame >= 0.9 / FRAMES_PER_SECOND:
+        if last or alone or job.film or now - job.last_frame >= 0.9 / FRAMES_PER_SECOND:
             frame = job.task.frame(update, job.version, last)
             if frame is not None:
                 self.send(b"F", job.name, frame)
@@ -299,6 +324,13 @@ class Worker:
     def send(self, kind: bytes, name: str, content: bytes) -> None:
         """Sends a message about a job: one byte for its kind, 32 for the job's name, the content."""
         self.connection.send_bytes(kind + name.encode().ljust(32) + content)
+
+
+def _beyond(update: Update, stage: str, step: int) -> bool:
+    """Whether an update is as far as a step of a stage, or further."""
+    order = get_args(Stage)
+    at = order.index(update.stage), keeping.place(update)[0]
+    return at >= (order.index(stage), step)
 
 
 def _json(**values: Any) -> bytes:

@@ -8,6 +8,7 @@ import gzip
 import json
 import os
 import re
+import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
@@ -50,9 +51,12 @@ def routes() -> list[BaseRoute]:
     """The endpoints, for `st.App`."""
     global _mounted
     _mounted = True
-    logs.begin("server")
-    limits = Limits.from_environment()  # what is wrong in the environment is said now, not to the first visitor
-    logs.note("server_began", limits={k: v for k, v in asdict(limits).items() if v != asdict(Limits())[k]})
+    try:  # what is wrong in the environment is said now, not to the first visitor
+        logs.begin("server")
+        limits = asdict(Limits.from_environment())
+    except CakeError as error:
+        sys.exit(f"CAKE Lab does not start. {error}")
+    logs.note("server_began", limits={k: v for k, v in limits.items() if v != asdict(Limits())[k]})
     return [
         WebSocketRoute("/live/{job}", live),
         Route(f"/live/{VERSION}/live_view.js", lambda request: FileResponse(SCRIPT, headers=FOREVER)),

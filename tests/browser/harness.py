@@ -77,16 +77,18 @@ class Server:
     Args:
         script: relative to the project.
         log: where its output goes.
+        environment: variables beside those that there are.
     """
 
-    def __init__(self, script: str, log: Path):
+    def __init__(self, script: str, log: Path, **environment: str):
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             port = s.getsockname()[1]
         self.url, self.log = f"http://127.0.0.1:{port}", log
         command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless", "true"]
         command += ["--server.port", str(port), "--server.address", "127.0.0.1"]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=log.open("w"), stderr=subprocess.STDOUT)
+        env = os.environ | environment
+        self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log.open("w"), stderr=subprocess.STDOUT)
         for _ in range(300):
             if self._answers():
                 return
