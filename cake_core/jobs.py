@@ -75,7 +75,7 @@ class Limits:
         max_film_pictures: pictures of a film; longer runs are thinned out to so many.
         max_export_mb: megabytes of a file that is made of a run to be taken away.
         memory_gb: gigabytes that the runs may take together, on a CPU; 0 for what the machine has free.
-        memory_share: share of that, and of a GPU's free memory, that runs may count on.
+        memory_share: share of the free memory, of the machine or of a GPU, that runs may count on.
         threads: on how many the CPU computes with images; 0 for all cores.
     """
 
