@@ -33,7 +33,15 @@ LINE = 18  # pixels
 Moment = tuple[dict[str, Any], dict[str, np.ndarray]]
 
 
-def film(scene: bytes | None, frames: Sequence[bytes], kind: str, *, sample: int | None = None, look: str) -> bytes:
+def film(
+    scene: bytes | None,
+    frames: Sequence[bytes],
+    kind: str,
+    *,
+    sample: int | None = None,
+    look: str,
+    most: int = MOST_PICTURES,
+) -> bytes:
     """A film of a run's samples, each picture with its step below it.
 
     Args:
@@ -41,6 +49,7 @@ def film(scene: bytes | None, frames: Sequence[bytes], kind: str, *, sample: int
         kind: "gif" or "mp4".
         sample: only this one, by its place among those in flight; None for the sheet.
         look: "pixels" or "stretched".
+        most: pictures, at most `MOST_PICTURES`; longer runs are thinned out.
 
     Returns:
         The file.
@@ -54,9 +63,9 @@ def film(scene: bytes | None, frames: Sequence[bytes], kind: str, *, sample: int
     points = about["kind"] == "points"
     shown = 1 if sample is not None or points else max(h["sheet"] for h, _ in moments)
     pixels = math.prod(about["shape"]) if not points else MOST_VALUES // MOST_PICTURES
-    chosen = thinned(moments, min(MOST_PICTURES, MOST_VALUES // (shown * pixels)))
+    chosen = thinned(moments, min(most, MOST_PICTURES, MOST_VALUES // (shown * pixels)))
     pictures = (_picture(about, moment, shown, sample, look, WIDTHS[kind]) for moment in chosen)
-    rate = next(r for most, r in RATES.items() if len(chosen) <= most)
+    rate = next(r for count, r in RATES.items() if len(chosen) <= count)
     return (_gif if kind == "gif" else _mp4)(pictures, len(chosen), rate)
 
 

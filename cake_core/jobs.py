@@ -7,36 +7,46 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import heapq
 import json
-import logging
+import math
 import os
+import re
 import secrets
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import Field, asdict, dataclass, field, fields
+from functools import cache
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import access
+from . import access, logs
 from .errors import CakeError
 
-__all__ = ["ACTIVE", "Job", "JobRunner", "Limits"]
+if TYPE_CHECKING:
+    from .replays import Replayer
 
-log = logging.getLogger(__name__)
+__all__ = ["ACTIVE", "Job", "JobRunner", "Limits", "check_sizes", "variable"]
 
 # States of a job. "ready" and "paused" hold memory but take no time; a "queued" one waits for its turn to run.
 ACTIVE = ("ready", "running", "paused", "queued")
 Message = bytes | str
 WATCH = "w."  # what passes begin with, and no job's name does
+
+
+def _limit(default: Any, low: float = 0, high: float = math.inf) -> Any:
+    """One limit: what holds where nobody says anything, and the smallest and largest value that make sense."""
+    return field(default=default, metadata={"low": low, "high": high})
 
 
 @dataclass(frozen=True)
@@ -45,39 +55,145 @@ class Limits:
 
     Attributes:
         max_running: jobs that compute at the same time, each in its turn; more wait in a queue.
+        max_running_per_owner: of these, jobs of one browser; its others wait while the places go to somebody else.
         max_jobs_per_owner: jobs that one session may hold; the oldest that does not run makes way for a new one.
+        weights: shares of the computing time other than 1, as "tune=0.5 3f9a0c1e=4": by a job's kind, or by an owner as
+            the log names it. The time goes to browsers alike, whatever they run, and within one to its jobs alike.
         idle_minutes: a paused job that nobody has looked at for so long is ended.
         unwatched_seconds: a running job that nobody has watched for so long gives its place to one that waits, and
             waits itself.
         ring_bytes: frames kept of each job, for those who come later.
+        max_shared_mb: megabytes of frames of public experiments that several people have asked for: they are computed
+            once, and played to the others. 0 computes everything for everybody.
+        max_samples: synthetic samples of one run.
+        max_steps: steps of a mini-batch of one run.
         max_sets_per_owner: data sets that one session may bring.
         max_upload_mb: megabytes of a file of data.
         max_teacher_mb: megabytes of a teacher's file; never more than 300.
         max_uploads_gb: gigabytes of all that was brought and is kept.
         max_runs_gb: gigabytes of all finished runs; the oldest without a star make way for new ones.
+        max_owner_gb: gigabytes of the runs, studies, teachers and data of one browser.
+        max_film_pictures: pictures of a film; longer runs are thinned out to so many.
+        max_export_mb: megabytes of a file that is made of a run to be taken away.
+        memory_gb: gigabytes that the runs may take together, on a CPU; 0 for what the machine has free.
+        memory_share: share of the free memory, of the machine or of a GPU, that runs may count on.
         threads: on how many the CPU computes with images; 0 for all cores.
     """
 
-    max_running: int = 8
-    max_jobs_per_owner: int = 6
-    idle_minutes: float = 30.0
-    unwatched_seconds: float = 15.0
-    ring_bytes: int = 6_000_000
-    max_sets_per_owner: int = 5
-    max_upload_mb: int = 20
-    max_teacher_mb: int = 300
-    max_uploads_gb: float = 10.0
-    max_runs_gb: float = 10.0
-    threads: int = 0
+    max_running: int = _limit(8, 1, 1000)
+    max_running_per_owner: int = _limit(4, 1, 1000)
+    max_jobs_per_owner: int = _limit(6, 1, 1000)
+    weights: str = _limit("")
+    idle_minutes: float = _limit(30.0)
+    unwatched_seconds: float = _limit(15.0)
+    ring_bytes: int = _limit(6_000_000, 100_000, 10**9)
+    max_shared_mb: int = _limit(64, 0, 100_000)
+    max_samples: int = _limit(5_000_000, 1)
+    max_steps: int = _limit(20_000, 1)
+    max_sets_per_owner: int = _limit(5)
+    max_upload_mb: int = _limit(20, 1, 300)
+    max_teacher_mb: int = _limit(300, 1, 300)
+    max_uploads_gb: float = _limit(10.0)
+    max_runs_gb: float = _limit(10.0)
+    max_owner_gb: float = _limit(5.0)
+    max_film_pictures: int = _limit(180, 2, 180)
+    max_export_mb: int = _limit(500, 1)
+    memory_gb: float = _limit(0.0)
+    memory_share: float = _limit(0.8, 0.05, 1)
+    threads: int = _limit(0, 0, 4096)
 
     @classmethod
     def from_environment(cls) -> Limits:
-        """The limits that the environment sets, and the defaults for the rest."""
-        given = {k: os.environ.get(f"CAKE_{k.upper()}") for k in cls.__dataclass_fields__}
-        try:
-            return cls(**{k: type(getattr(cls, k))(float(v)) for k, v in given.items() if v})
-        except ValueError as error:
-            raise CakeError(f"One of the environment variables CAKE_* is not a number: {error}.") from None
+        """The limits that the environment sets, and the defaults for the rest.
+
+        Raises:
+            CakeError: a variable holds no value that makes sense; it says which one, and what would.
+        """
+        given = {f: os.environ.get(variable(f.name), "").strip() for f in fields(cls)}
+        return cls(**{f.name: _read_limit(f, text) for f, text in given.items() if text})
+
+    def weight(self, kind: str, owner: str) -> float:
+        """The share of the computing time that a job gets, 1 as a rule.
+
+        Args:
+            kind: of the job.
+            owner: as the log names its owner.
+        """
+        known = dict(_weights(self.weights))
+        return known.get(kind, 1.0) * known.get(owner, 1.0)
+
+
+def variable(name: str) -> str:
+    """The environment variable of a limit."""
+    return f"CAKE_{name.upper()}"
+
+
+def _read_limit(limit: Field[Any], text: str) -> Any:
+    if isinstance(limit.default, str):
+        _weights(text)
+        return text
+    whole, (low, high) = isinstance(limit.default, int), (limit.metadata.get(k, v) for k, v in OPEN.items())
+    try:
+        number = float(text)
+        if not low <= number <= high or (whole and number != int(number)):
+            raise ValueError
+    except (ValueError, OverflowError):
+        reach = f"from {low:,.10g} to {high:,.10g}" if high < math.inf else f"of at least {low:,.10g}"
+        raise CakeError(
+            f"The environment variable {variable(limit.name)} is '{text[:60]}', which is not a "
+            f"{'whole ' if whole else ''}number {reach}. Set it to one, or leave it out for {limit.default:,.10g}."
+        ) from None
+    return type(limit.default)(number)
+
+
+OPEN = {"low": 0, "high": math.inf}
+
+
+def check_sizes(spec: Mapping[str, Any], limits: Limits) -> None:
+    """Refuses a job whose runs are larger than a server allows.
+
+    Args:
+        spec: what it is submitted with; what it does not say is not looked at.
+        limits: what is allowed.
+
+    Raises:
+        CakeError: saying which limit, and what to lower.
+    """
+    common = dict((spec.get("experiment") or {}).get("settings") or {})
+    for settings in ({}, *(spec.get("settings") or {}).values()):
+        if not isinstance(settings, Mapping):  # of something else
+            continue
+        all_settings = common | dict(settings)
+        samples = all_settings.get("batches", 1) * all_settings.get("samples", 1)
+        if samples > limits.max_samples:
+            raise CakeError(
+                f"This run would make {samples:,} samples, and this server allows {limits.max_samples:,} "
+                f"({variable('max_samples')}). Choose fewer mini-batches, or fewer samples in each."
+            )
+        if (steps := all_settings.get("steps", 0)) > limits.max_steps:
+            raise CakeError(
+                f"Each mini-batch of this run would take {steps:,} steps, and this server allows {limits.max_steps:,} "
+                f"({variable('max_steps')}). Choose fewer steps."
+            )
+
+
+@cache
+def _weights(text: str) -> tuple[tuple[str, float], ...]:
+    """The weights that a text names.
+
+    Raises:
+        CakeError: it is no list of names and numbers above 0.
+    """
+    found = []
+    for part in text.replace(",", " ").split():
+        match = re.fullmatch(r"([\w-]+)=([0-9]*\.?[0-9]+)", part)
+        if match is None or not 0.01 <= float(match[2]) <= 100:
+            raise CakeError(
+                f"The environment variable {variable('weights')} holds '{part[:60]}'. Write names and numbers from "
+                "0.01 to 100, as in 'tune=0.5 3f9a0c1e=4'."
+            )
+        found.append((match[1], float(match[2])))
+    return tuple(found)
 
 
 class Ring:
@@ -129,6 +245,7 @@ class Job:
         state: see `ACTIVE`; or "done", "failed", "stopped".
         message: why it failed.
         progress, stage, note, seconds_left: where it is.
+        waits: why it waits, where that is not for its turn.
         version: counts the edits of its settings.
         wishes: what somebody wants to see in its frames.
         partner: the job that it goes in lock-step with: a command to one is a command to both.
@@ -148,6 +265,9 @@ class Job:
     stage: str = ""
     note: str = ""
     seconds_left: float | None = None
+    waits: str = ""
+    retry_at: float = field(default=0.0, repr=False)
+    began: float | None = field(default=None, repr=False)
     version: int = 0
     rate: float | None = None
     wishes: dict[str, Any] = field(default_factory=dict)
@@ -249,9 +369,14 @@ class Job:
 
     def status(self) -> str:
         """Where it is, as a JSON message."""
-        keys = ("state", "message", "progress", "stage", "note", "seconds_left", "version", "rate", "result")
-        queue = self.runner.position(self)
-        return json.dumps({"type": "status", **{k: getattr(self, k) for k in keys}, "queue": queue})
+        keys = ("state", "message", "progress", "stage", "note", "seconds_left", "waits", "version", "rate", "result")
+        queue = {"queue": self.runner.position(self), "wait": self.runner.waiting_seconds(self)}
+        return json.dumps({"type": "status", **{k: getattr(self, k) for k in keys}, **queue})
+
+    @property
+    def browser(self) -> str:
+        """Whose it is: the owner's sessions count as one. Empty for the server's own."""
+        return self.owner.partition(".")[0]
 
 
 class WorkerProcess:
@@ -349,8 +474,10 @@ class JobRunner:
         self.jobs: dict[str, Job] = {}
         self._queue: deque[Job] = deque()
         self.counts = dict.fromkeys(("process_deaths", "jobs_failed", "jobs_done", "frames"), 0)
+        self._durations: deque[float] = deque(maxlen=16)  # seconds that finished jobs have taken
         self._workers: dict[str, WorkerProcess] = {}
         self._early_deaths: dict[str, int] = {}
+        self._replayer: Replayer | None = None
         self._closing = threading.Event()
         threading.Thread(target=self._reap, name="cake-reaper", daemon=True).start()
         atexit.register(self.close)
@@ -361,12 +488,19 @@ class JobRunner:
         """Makes a job. It shows its beginning; with `play` it also runs.
 
         Raises:
-            CakeError: the owner has too many jobs that run.
+            CakeError: the owner has too many jobs that run, or the job is larger than may be.
         """
         self.check(kind, spec)
+        try:
+            check_sizes(spec, self.limits)
+        except CakeError as error:
+            logs.note("job_refused", "warning", kind=kind, owner=logs.who(owner), reason=str(error))
+            raise
         with self.lock:
             self._make_room(owner)
             worker = "umap" if spec.get("how") == "umap" else OWN.get(kind, "compute")
+            if self.limits.max_shared_mb and self.replayer.wanted(kind, spec, owner.partition(".")[0]):
+                worker = REPLAY
             job = Job(secrets.token_urlsafe(18), kind, spec, owner, self, worker, ring=Ring(self.limits.ring_bytes))
             self.jobs[job.name] = job
             self._hand_over(job)
@@ -384,6 +518,27 @@ class JobRunner:
     def processes(self) -> dict[str, int]:
         """The compute processes that are up, by name: their process ids."""
         return {name: worker.process.pid for name, worker in self._workers.items()}
+
+    @property
+    def replayer(self) -> Replayer:
+        """Plays what many have asked for."""
+        if self._replayer is None:
+            from . import replays  # which stores what is played, with what imports this
+
+            self._replayer = replays.Replayer(self)
+        return self._replayer
+
+    def compute(self, job: Job) -> None:
+        """From now on a job that is played is computed, from where it is."""
+        with self.lock:
+            if job.worker != REPLAY:
+                return
+            reached, running = self.replayer.release(job), job.state == "running"
+            job.worker = OWN.get(job.kind, "compute")
+            self._hand_over(job, forward=reached)
+            if running:
+                job.state = "paused"
+                self.play(job)
 
     def find(self, name: str) -> Job | None:
         """The job of that name, if it is still known."""
@@ -406,6 +561,8 @@ class JobRunner:
     def close(self) -> None:
         """Ends all processes."""
         self._closing.set()
+        if self._replayer is not None:
+            self._replayer.close()
         for worker in self._workers.values():
             worker.close()
 
@@ -416,12 +573,13 @@ class JobRunner:
         with self.lock:
             if job.state not in ("ready", "paused"):
                 return
-            if self._room() <= 0 and not self._take_turns():
+            if job.worker != REPLAY and self._crowded(job) and not self._take_turns(job):
                 self._queue.append(job)
-                self.change(job, state="queued")
+                self.change(job, state="queued", waits="")
                 return
+            job.began = job.began or time.monotonic()
             self.command(job, "play")
-            self.change(job, state="running")
+            self.change(job, state="running", waits="")
 
     def reset(self, job: Job) -> None:
         """Begins a job anew."""
@@ -430,20 +588,43 @@ class JobRunner:
                 self.command(job, "stop")
             job.ring.clear()
             job.scene, job.result, job.message = None, None, ""
-            job.progress, job.stage, job.note, job.seconds_left = 0.0, "", "", None
+            job.progress, job.stage, job.note, job.seconds_left, job.began = 0.0, "", "", None, None
             self._hand_over(job)
             self.change(job, state="ready")
 
     def command(self, job: Job, op: str, **values: Any) -> None:
         """Sends a command about a job to its process."""
         job.touched = time.monotonic()
-        if worker := self._workers.get(job.worker):
+        details = op == "look" and any(v is not None and v is not False for v in values["wishes"].values())
+        if job.worker == REPLAY and (op in ("set", "pair") or details):
+            self.compute(job)
+            if op == "look":
+                return  # it was handed over with it
+        if worker := self._process(job.worker):
             worker.send(op=op, job=job.name, **values)
 
     def position(self, job: Job) -> int | None:
         """Its place in the queue, from 1; None where it does not wait."""
         with self.lock:
             return self._queue.index(job) + 1 if job in self._queue else None
+
+    def waiting_seconds(self, job: Job) -> float | None:
+        """About how long a queued job will wait; None where it does not wait, or where nothing is known.
+
+        As if those before it took as long as jobs have taken of late. One that waits for memory may wait longer.
+        """
+        with self.lock:
+            place = self.position(job)
+            if place is None or job.waits:
+                return None
+            typical = statistics.median(self._durations) if self._durations else None
+            left = [j.seconds_left if j.seconds_left is not None else typical for j in self._running()]
+            if not left or None in left or (typical is None and place > 1):
+                return None
+            heapq.heapify(left)
+            for _ in range(place - 1):
+                heapq.heapreplace(left, left[0] + (typical or 0.0))
+            return left[0]
 
     def change(self, job: Job, **values: Any) -> None:
         """Notes something about a job and tells its subscribers; lets queued jobs follow where there is room."""
@@ -452,10 +633,14 @@ class JobRunner:
                 setattr(job, key, value)
             if (ended := f"jobs_{values.get('state')}") in self.counts:
                 self.counts[ended] += 1
+            if values.get("state") == "done" and job.began is not None and job.worker != REPLAY:
+                self._durations.append(time.monotonic() - job.began)
             if job in self._queue and job.state != "queued":
                 self._queue.remove(job)
             self._publish(job, job.status())
             if values.get("state") not in (None, "running", "queued"):
+                for waiting in self._queue:
+                    waiting.retry_at = 0.0  # it may have made room in the memory
                 self._follow()
             if "state" in values:
                 for waiting in self._queue:
@@ -463,21 +648,42 @@ class JobRunner:
 
     # -- inside -------------------------------------------------------------------------------------------------
 
+    def _process(self, name: str) -> WorkerProcess | Replayer | None:
+        return self._replayer if name == REPLAY else self._workers.get(name)
+
+    def _running(self) -> list[Job]:
+        return [j for j in self.jobs.values() if j.state == "running" and j.worker != REPLAY]
+
+    def _crowded(self, job: Job) -> bool:
+        return self._room() <= 0 or not self._may_run(job)
+
     def _room(self) -> int:
         """How many more jobs may run."""
-        return self.limits.max_running - sum(j.state == "running" for j in self.jobs.values())
+        return self.limits.max_running - len(self._running())
+
+    def _may_run(self, job: Job) -> bool:
+        """Whether its owner has another place among those that run."""
+        theirs = sum(j.browser == job.browser for j in self._running())
+        return not job.browser or theirs < self.limits.max_running_per_owner
 
     def _follow(self) -> None:
-        """Lets the first in the queue run, where there is room."""
-        if self._queue and self._room() > 0:
-            following = self._queue.popleft()
+        """Lets the first in the queue run that may, where there is room."""
+        while self._room() > 0:
+            now = time.monotonic()
+            following = next((j for j in self._queue if j.retry_at <= now and self._may_run(j)), None)
+            if following is None:
+                return
+            self._queue.remove(following)
             following.state = "paused"
             self.play(following)
 
-    def _take_turns(self) -> bool:
-        """Sends the job that has been unwatched for longest to the end of the queue; False where all are watched."""
+    def _take_turns(self, job: Job) -> bool:
+        """Sends the job that has been unwatched for longest to the end of the queue, so that `job` may run; False
+        where all are watched."""
         limit = time.monotonic() - self.limits.unwatched_seconds
-        alone = [j for j in self.jobs.values() if j.state == "running" and not j.subscribers and j.touched < limit]
+        alone = [j for j in self._running() if not j.subscribers and j.touched < limit]
+        if not self._may_run(job):
+            alone = [j for j in alone if j.browser == job.browser]
         if not alone:
             return False
         resting = min(alone, key=lambda j: j.touched)
@@ -486,12 +692,16 @@ class JobRunner:
         self.change(resting, state="queued")
         return True
 
-    def _hand_over(self, job: Job) -> None:
-        worker = self._workers.get(job.worker)
+    def _hand_over(self, job: Job, forward: tuple[str, int] | None = None) -> None:
+        worker = self._process(job.worker)
         if worker is None:
             worker = self._workers[job.worker] = WorkerProcess(self._receive, self._ended)
-            worker.send(op="begin", threads=self.limits.threads)
-        worker.send(op="submit", job=job.name, kind=job.kind, spec=job.spec, owner=job.owner)
+            logs.note("process_began", name=job.worker, pid=worker.process.pid)
+            worker.send(op="begin", name=job.worker, limits=asdict(self.limits))
+        weight = self.limits.weight(job.kind, logs.who(job.owner))
+        worker.send(op="submit", job=job.name, kind=job.kind, spec=job.spec, owner=job.owner, weight=weight)
+        if forward:
+            worker.send(op="forward", job=job.name, stage=forward[0], step=forward[1])
         if job.rate is not None:
             worker.send(op="rate", job=job.name, rate=job.rate)
         if job.wishes:
@@ -514,9 +724,18 @@ class JobRunner:
     def _receive(self, kind: bytes, name: str, content: bytes) -> None:
         """A message from a process, in its listener's thread."""
         with self.lock:
-            job = self.jobs.get(name)
-            if job is None:
-                return
+            if (job := self.jobs.get(name)) is not None:
+                self.deliver(job, kind, content)
+
+    def deliver(self, job: Job, kind: bytes, content: bytes) -> None:
+        """Keeps a message about a job, and passes it on to those who watch it.
+
+        Args:
+            job: whose.
+            kind: "S" for what is said once, "F" for a frame, "A" for one with details, anything else for an event.
+            content: the message.
+        """
+        with self.lock:
             if kind == b"S":
                 job.scene = content
                 self._publish(job, content)
@@ -540,6 +759,13 @@ class JobRunner:
             experiment = job.spec.get("experiment")
             if experiment is not None:
                 experiment["settings"].update(values["settings"])
+        elif event == "waits" and job.state == "running":
+            # To the front again: it was its turn. Until there is room for it, others may pass.
+            logs.note("job_waits", job=logs.which(job.name), owner=logs.who(job.owner), reason=values["message"])
+            job.retry_at = time.monotonic() + SECONDS_UNTIL_RETRY
+            self._queue.appendleft(job)
+            self.change(job, state="queued", waits=values["message"])
+            self._follow()
         elif event == "refused":
             self._publish(job, json.dumps({"type": "refused", "message": values["message"]}))
         elif event == "state" and values["state"] != "stopped":  # that it stopped was noted when it was asked to
@@ -559,7 +785,7 @@ class JobRunner:
             self.counts["process_deaths"] += 1
             deaths = 0 if worker.connected else self._early_deaths.get(name, 0) + 1
             self._early_deaths[name] = deaths
-            log.warning("the %s process ended (%s)", name, reason)
+            logs.note("process_died", "error", name=name, pid=worker.process.pid, reason=reason)
             theirs = [j for j in self.jobs.values() if j.worker == name and j.state in ACTIVE]
             lost = [j for j in theirs if deaths >= MOST_EARLY_DEATHS or j.state == "running" or j.progress > BEGUN]
             # The others first: as soon as a lost one makes room, one of them may be told to play.
@@ -573,14 +799,21 @@ class JobRunner:
             if deaths >= MOST_EARLY_DEATHS:
                 message = f"The compute process does not start ({reason}). The server's log says why."
             for job in lost:
+                about = {"job": logs.which(job.name), "kind": job.kind, "owner": logs.who(job.owner)}
+                seconds = None if job.began is None else round(time.monotonic() - job.began, 3)
+                logs.note("job_killed", "error", **about, seconds=seconds, reason=reason)
                 self.change(job, state="failed", message=message)
 
     def _reap(self) -> None:
         """Ends jobs that do not run and that nobody has looked at for long; frees places for those that wait."""
         while not self._closing.wait(5):
             with self.lock:
-                if self._queue and self._queue[0].subscribers and self._take_turns():
-                    self._follow()
+                watched = next((j for j in self._queue if j.subscribers and j.retry_at <= time.monotonic()), None)
+                if watched is not None and self._crowded(watched):
+                    self._take_turns(watched)
+                self._follow()
+                for waiting in self._queue:
+                    self._publish(waiting, waiting.status())
                 limit = time.monotonic() - 60 * self.limits.idle_minutes
                 for job in list(self.jobs.values()):
                     if not job.subscribers and job.state not in ("running", "queued") and job.touched < limit:
@@ -598,5 +831,7 @@ OWN = {
     "tune": "tune",
     "tune-final": "tune",
 }
+SECONDS_UNTIL_RETRY = 5.0  # until a job that waits for memory is tried again, where none has ended meanwhile
+REPLAY = "replay"  # where jobs are that are played, not computed (see `cake_core.replays`)
 BEGUN = 0.02  # a job with less progress than this has only shown its first picture, and can show it again
 MOST_EARLY_DEATHS = 3  # of processes that never said a word: something is wrong that a new one won't mend

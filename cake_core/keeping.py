@@ -15,7 +15,7 @@ from .frames import DistillationView
 from .jobs import Ring
 from .pipeline import Distillation, Update
 
-__all__ = ["Keeper", "read_frames", "write_frames"]
+__all__ = ["Keeper", "place", "read_frames", "write_frames"]
 
 FRAMES, BYTES = 120, 3_000_000  # of a run, at most
 POINTS = 200  # of each curve, about
@@ -67,7 +67,7 @@ class Keeper:
 
     def wants(self, update: Update) -> bool:
         """Whether a frame of this moment is worth making where nobody watches: some for each stage."""
-        now, total = _place(update)
+        now, total = place(update)
         return update.progress >= 1 or (total > 0 and (now == total or now % max(1, total // (FRAMES // 2)) == 0))
 
     def edited(self, settings: dict[str, Any]) -> None:
@@ -112,7 +112,7 @@ class Keeper:
         runs.log(self.run, "begun")
 
     def _note_losses(self, update: Update) -> None:
-        now, total = _place(update)
+        now, total = place(update)
         if not (total and (now % max(1, total // POINTS) == 0 or now == total)):
             return
         curve = self._curves.setdefault(update.stage, {"step": []})
@@ -138,7 +138,7 @@ class Keeper:
         runs.write_json(folder / "metrics.json", {"curves": self._curves, **(result or {})}, indent=None)
 
 
-def _place(update: Update) -> tuple[int, int]:
+def place(update: Update) -> tuple[int, int]:
     """How many steps or updates of how many the stage has done; (0, 0) where it counts none."""
     if update.snapshot is not None:
         return update.snapshot.step, update.snapshot.total

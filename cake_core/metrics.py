@@ -10,7 +10,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from .jobs import JobRunner
+from .jobs import REPLAY, JobRunner
+from .replays import OWNER
 
 __all__ = ["FIGURES", "figures", "openmetrics"]
 
@@ -18,6 +19,7 @@ __all__ = ["FIGURES", "figures", "openmetrics"]
 FIGURES = {
     "jobs": ("gauge", "Jobs that are kept, by their state."),
     "viewers": ("gauge", "Live views that are connected."),
+    "replayed": ("gauge", "Jobs that are played from what was computed once for all who ask for the same."),
     "queued": ("gauge", "Jobs that wait for their turn to run."),
     "running_limit": ("gauge", "Jobs that may run at the same time."),
     "processes": ("gauge", "Compute processes that are up."),
@@ -38,7 +40,8 @@ def figures(runner: JobRunner) -> dict[str, float | dict[str, float]]:
         processes = runner.processes()
         return {
             "jobs": {state: float(states[state]) for state in STATES},
-            "viewers": float(sum(len(j.subscribers) for j in jobs)),
+            "viewers": float(sum(len(j.subscribers) for j in jobs if j.browser != OWNER)),
+            "replayed": float(sum(j.worker == REPLAY for j in jobs)),
             "queued": float(states["queued"]),
             "running_limit": float(runner.limits.max_running),
             "processes": float(len(processes)),

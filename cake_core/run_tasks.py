@@ -7,6 +7,7 @@ from typing import Any
 
 from . import export, film, keeping, runs
 from .errors import CakeError
+from .jobs import Limits
 from .pipeline import Update
 from .tasks import Task
 
@@ -61,6 +62,12 @@ class Export(Task):
         if self.result:
             raise StopIteration
         file, content = export.make(self.run, self.what)
+        most = Limits.from_environment().max_export_mb
+        if len(content) > most * 1e6:
+            raise CakeError(
+                f"This file has {len(content) / 1e6:,.0f} MB, and this server hands out {most:,} MB at a time "
+                "(CAKE_MAX_EXPORT_MB). Take the parts of the run one by one, or make a run with fewer samples."
+            )
         with runs.whole(self.folder / file) as part:
             part.write_bytes(content)
         self.result = {"file": file, "bytes": len(content)}

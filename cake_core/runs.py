@@ -44,9 +44,11 @@ from .jobs import Limits
 
 __all__ = [
     "Entry",
+    "adopt",
     "begun",
     "belongs_to",
     "changeable",
+    "check_room",
     "code",
     "copy",
     "create",
@@ -73,6 +75,7 @@ __all__ = [
     "seen_by",
     "share",
     "shared",
+    "stored_bytes",
     "undelete",
     "unshare",
     "whole",
@@ -370,7 +373,7 @@ def _entry(path: Path) -> Entry:
         star=bool(marks.get("star")),
         note=marks.get("note", ""),
         shared=(path / "share.json").exists(),
-        bytes=sum(f.stat().st_size for f in path.rglob("*") if f.is_file()),
+        bytes=sum(f.stat().st_size for f in path.rglob("*") if f.is_file()),  # a study has folders in its own
         data=_name(e.get("data"), "name"),
         method=e.get("method", "") if outcome or not result else "",
         teacher=e.get("teacher", ""),
@@ -521,6 +524,73 @@ def made(run: str) -> Path:
                 shutil.rmtree(path, ignore_errors=True)
     (place / run).mkdir(parents=True, exist_ok=True)
     return place / run
+
+
+def adopt(run: str, key: str) -> str:
+    """A finished run once more, as another owner's; its files take no more space where the disk can link them.
+
+    Args:
+        run: its id.
+        key: of the new owner.
+
+    Returns:
+        The new run's id.
+
+    Raises:
+        CakeError: there is no such run, or there is no room.
+    """
+    source = find(run)
+    with owned_by(key):
+        name = create()
+    try:
+        for path in (p for p in source.iterdir() if p.is_file() and p.suffix != ".part"):
+            if path.name == "events.jsonl":
+                copy(path, folder() / name / path.name)  # the only one that is written on
+            elif path.name not in ("config.json", "marks.json", "run.json"):
+                _linked(path, folder() / name / path.name)
+        about = {**read_json(source / "config.json"), "owner": key, "created": time.time()}
+        write_json(folder() / name / "config.json", about)
+        _linked(source / "run.json", folder() / name / "run.json")  # last: now it is whole
+    except OSError:
+        shutil.rmtree(folder() / name, ignore_errors=True)
+        raise
+    return name
+
+
+def _linked(source: Path, path: Path) -> None:
+    try:
+        os.link(source, path)
+    except OSError:
+        copy(source, path)
+
+
+def stored_bytes(key: str) -> int:
+    """Bytes of all that lies here of an owner: runs, studies, teachers, and data sets.
+
+    Args:
+        key: of the owner (see `key_of`).
+    """
+    from .data import own  # which writes with what is here
+
+    return sum(e.bytes for e in entries(key)) + own.used_bytes(key)
+
+
+def check_room(key: str, limits: Limits | None = None) -> None:
+    """Refuses to begin what will store more, where an owner has as much as one may have.
+
+    Args:
+        key: of the owner; empty for nobody in particular, who may store anything.
+        limits: what is allowed (None: what the environment says).
+
+    Raises:
+        CakeError: saying how much there is, and what to do.
+    """
+    limits = limits or Limits.from_environment()
+    if key and (used := stored_bytes(key)) > limits.max_owner_gb * 1e9:
+        raise CakeError(
+            f"Your runs and data take {used / 1e9:.3g} GB, and this server keeps {limits.max_owner_gb:.3g} GB for each "
+            "browser (CAKE_MAX_OWNER_GB). Delete some on the page Runs, or data that you have brought, and begin again."
+        )
 
 
 def limit() -> int:

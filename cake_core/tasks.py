@@ -15,7 +15,20 @@ import plotly.graph_objects as go
 import torch
 from safetensors.torch import save_file
 
-from . import audit, data, devices, evaluation, few_call_figures, figures, imports, inbox, models, runs, trackers
+from . import (
+    admission,
+    audit,
+    data,
+    devices,
+    evaluation,
+    few_call_figures,
+    figures,
+    imports,
+    inbox,
+    models,
+    runs,
+    trackers,
+)
 from . import teacher as teachers
 from .budget import Budget
 from .comparison import GLANCE, SOURCES, MethodComparison, StudentComparison, summarise
@@ -57,6 +70,20 @@ class Task(ABC, Iterator[Update]):
 
     kind: ClassVar[str]
     threads: int | None = None
+
+    @property
+    def device_type(self) -> str:
+        """The type of the device that it computes on, as the log has it."""
+        device = getattr(self, "device", None) or getattr(getattr(self, "run", None), "device", None)
+        return getattr(device, "type", "cpu")
+
+    def need(self) -> admission.Need | None:
+        """How much memory it takes, about; None where that is little, or not known."""
+        return None
+
+    def less(self, room: float) -> str:
+        """What to change so that it takes no more than so many bytes, a sentence."""
+        return "Choose fewer samples."
 
     @abstractmethod
     def __init__(self, **spec: Any):
@@ -150,6 +177,12 @@ class Distill(Task):
             if self.keeper.wants(update):
                 self.frame(update, 0, last=update.progress >= 1)
             yield update
+
+    def need(self) -> admission.Need:
+        return admission.need(self.run.experiment)
+
+    def less(self, room: float) -> str:
+        return admission.fewer(self.run.experiment, room)
 
     def edit(self, **settings: Any) -> None:
         self.run.edit(**settings)
@@ -519,6 +552,7 @@ class Compare(Charts):
         base = Experiment.from_dict(experiment)
         self.comparison = MethodComparison(base, methods, seeds, settings, budget, amount)
         self.budget = {"kind": budget, "amount": amount}
+        self.device = devices.choose(base.device)
         if data.info(self.comparison.experiment.data.name).kind == "points":
             self.threads = 1
 
@@ -527,6 +561,12 @@ class Compare(Charts):
 
     def close(self) -> None:
         self.comparison.close()
+
+    def need(self) -> admission.Need:
+        return admission.need(self.comparison.experiment)
+
+    def less(self, room: float) -> str:
+        return admission.fewer(self.comparison.experiment, room)
 
     def count(self) -> tuple[int, int]:
         return len(self.comparison.rows), len(self.comparison.methods) * self.comparison.seeds

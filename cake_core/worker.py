@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Client, Connection
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
-from . import devices, runs
+from . import admission, devices, keeping, logs, runs
 from .errors import CakeError
-from .pipeline import Update
+from .jobs import Limits
+from .pipeline import Stage, Update
 from .tasks import Task, find
 
 __all__ = ["serve"]
@@ -29,8 +29,6 @@ __all__ = ["serve"]
 FRAMES_PER_SECOND = 30
 EVENTS_PER_SECOND = 5
 NICENESS = 5  # the page and the browser, if it is on this machine, come first
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -51,6 +49,13 @@ class Running:
         partner: the job that it goes in lock-step with, by name; empty for none.
         taken: turns that it has had since there was something to see.
         owner: key of the owner of what it stores (see `runs.key_of`).
+        weight: its share of the time, 1 as a rule.
+        began: when it was first told to play.
+        spent: seconds of work that it has had since.
+        film: whether each step is shown, however fast they come.
+        forward: the stage and step to which nothing is shown, for somebody has seen that part already; None where it
+            is beyond.
+        later: commands that wait until it is there.
     """
 
     name: str
@@ -71,10 +76,16 @@ class Running:
     partner: str = ""
     taken: int = 0
     owner: str = ""
+    weight: float = 1.0
+    began: float | None = None
+    spent: float = 0.0
+    film: bool = False
+    forward: tuple[str, int] | None = None
+    later: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def wants_turn(self) -> bool:
-        return self.running or self.priming or self.steps > 0
+        return self.running or self.priming or self.steps > 0 or self.forward is not None
 
 
 class Worker:
@@ -88,6 +99,8 @@ class Worker:
         self.connection = connection
         self.jobs: dict[str, Running] = {}
         self.threads = os.cpu_count() or 1
+        self.limits = Limits()
+        self.ledger = admission.Ledger(self.limits)
 
     def run(self) -> None:
         """Works until the server asks to quit."""
@@ -124,15 +137,22 @@ class Worker:
         if op == "quit":
             return False
         if op == "begin":
-            self.threads = message["threads"] or self.threads
+            self.limits = Limits(**message["limits"])
+            self.threads = self.limits.threads or self.threads
+            self.ledger = admission.Ledger(self.limits)
+            logs.begin(message["name"])
             return True
         if op == "submit":
-            self.submit(name, message["kind"], message["spec"], runs.key_of(message.get("owner", "")))
+            owner = runs.key_of(message.get("owner", ""))
+            self.submit(name, message["kind"], message["spec"], owner, message.get("weight", 1.0))
             return True
         job = self.jobs.get(name)
         if job is None:  # it ended while the command was on its way
             return True
-        if op == "play":
+        if job.forward and op in ("set", "look", "step"):
+            job.later.append(message)
+            return True
+        if op == "play" and self.admitted(job):
             # From now on it gets its share: what it has used before, or has let pass, does not count.
             job.used = min((j.used for j in self.jobs.values() if j.running), default=job.used)
             job.running, job.due = True, time.monotonic()
@@ -146,6 +166,10 @@ class Worker:
             job.running, job.steps, job.since, job.due = False, 1, None, time.monotonic()
         elif op == "pair":
             job.partner = message["partner"]
+        elif op == "film":
+            job.film = True
+        elif op == "forward":
+            job.forward, job.due = (message["stage"], message["step"]), time.monotonic()
         elif op == "rate":
             job.rate, job.due = message["rate"], time.monotonic()
         elif op == "look":
@@ -164,13 +188,37 @@ class Worker:
                 self.event(job, "refused", message=str(error))
         return True
 
-    def submit(self, name: str, kind: str, spec: dict[str, Any], owner: str = "") -> None:
+    def submit(self, name: str, kind: str, spec: dict[str, Any], owner: str = "", weight: float = 1.0) -> None:
         """Takes on a job."""
         used = min((j.used for j in self.jobs.values() if j.wants_turn), default=0.0)
         try:
-            self.jobs[name] = Running(name, find(kind)(**spec), used=used, owner=owner)
+            job = Running(name, find(kind)(**spec), used=used, owner=owner, weight=weight)
         except CakeError as error:
+            about = {"job": logs.which(name), "kind": kind, "owner": owner[:8]}
+            logs.note("job_failed", "warning", **about, reason=str(error), bug=False)
             self.send(b"E", name, _json(event="state", state="failed", message=str(error), bug=False))
+            return
+        self.jobs[name] = job
+        with self.ending_with_errors(job):
+            if (needed := job.task.need()) is not None:
+                self.ledger.check(needed, job.task.less)
+
+    def admitted(self, job: Running) -> bool:
+        """Lets a job play where there is memory, and room for what it will store; otherwise it is told why not."""
+        with self.ending_with_errors(job):
+            runs.check_room(job.owner, self.limits)
+            if waits := self.ledger.ask(job.name, job.task.need()):
+                self.event(job, "waits", message=waits)
+                return False
+            if job.began is None:
+                job.began, job.spent = time.monotonic(), 0.0
+                logs.note("job_began", **self.about(job), device=job.task.device_type)
+            return True
+        return False
+
+    def about(self, job: Running) -> dict[str, str]:
+        """What each line of the log says of a job."""
+        return {"job": logs.which(job.name), "kind": job.task.kind, "owner": job.owner[:8]}
 
     # -- turns --------------------------------------------------------------------------------------------------
 
@@ -191,14 +239,31 @@ class Worker:
             job.steps = max(0, job.steps - 1)
             job.taken += not job.priming
             job.priming = job.priming and not job.task.primed(update)
-            self.show(job, update, alone)
+            if not job.forward:
+                self.show(job, update, alone)
+            elif _beyond(update, *job.forward):
+                self.arrive(job)
         now = time.monotonic()
-        job.used += now - start
+        self.charge(job, now - start)
         if job.running:
             job.clock += now - (job.since or start)
             job.since = now
         # Keep the rhythm when a step was late, but do not rush to make up for more than a moment.
-        job.due = max(job.due + 1 / job.rate, now - 0.1) if job.rate else now
+        job.due = max(job.due + 1 / job.rate, now - 0.1) if job.rate and not job.forward else now
+
+    def charge(self, job: Running, seconds: float) -> None:
+        """Counts what a job has had. An owner's jobs share what one job of another owner gets, each by its weight."""
+        theirs = sum(j.owner == job.owner and j.wants_turn for j in self.jobs.values()) if job.owner else 1
+        job.used += seconds * max(1, theirs) / job.weight
+        job.spent += seconds
+
+    def arrive(self, job: Running) -> None:
+        """A job is where somebody has seen it; from now on it is shown, and does what it was told meanwhile."""
+        job.task.scene()  # was sent already; the view wants to have made it
+        job.scene_sent, job.forward = True, None
+        later, job.later = job.later, []
+        for message in later:
+            self.command(message)
 
     @contextlib.contextmanager
     def ending_with_errors(self, job: Running) -> Iterator[None]:
@@ -213,7 +278,6 @@ class Worker:
             if devices.is_out_of_memory(error):
                 self.end(job, "failed", "The device's memory is full. Choose fewer samples and start again.")
                 return
-            log.exception("job %s broke", job.name)
             self.end(job, "failed", f"Something broke inside CAKE Lab ({type(error).__name__}: {error}).", bug=True)
 
     def show(self, job: Running, update: Update, alone: bool) -> None:
@@ -223,7 +287,7 @@ class Worker:
             self.send(b"S", job.name, scene)
             job.scene_sent = True
         last = update.progress >= 1
-        if last or alone or now - job.last_frame >= 0.9 / FRAMES_PER_SECOND:
+        if last or alone or job.film or now - job.last_frame >= 0.9 / FRAMES_PER_SECOND:
             frame = job.task.frame(update, job.version, last)
             if frame is not None:
                 self.send(b"F", job.name, frame)
@@ -241,6 +305,13 @@ class Worker:
     def end(self, job: Running, state: str, message: str = "", bug: bool = False) -> None:
         """Lets a job go and says how it ended."""
         self.jobs.pop(job.name, None)
+        self.ledger.gone(job.name)
+        if job.began is not None or state == "failed":
+            seconds = None if job.began is None else round(time.monotonic() - job.began, 3)
+            told = {"seconds": seconds, "computed": round(job.spent, 3), "device": job.task.device_type}
+            told |= {"reason": message, "bug": bug} if state == "failed" else {}
+            level = "error" if bug else "warning" if state == "failed" else "info"
+            logs.note(f"job_{state}", level, trace=bug, **self.about(job), **told)
         if state == "failed":
             job.task.fail(message)
         job.task.close()
@@ -253,6 +324,13 @@ class Worker:
     def send(self, kind: bytes, name: str, content: bytes) -> None:
         """Sends a message about a job: one byte for its kind, 32 for the job's name, the content."""
         self.connection.send_bytes(kind + name.encode().ljust(32) + content)
+
+
+def _beyond(update: Update, stage: str, step: int) -> bool:
+    """Whether an update is as far as a step of a stage, or further."""
+    order = get_args(Stage)
+    at = order.index(update.stage), keeping.place(update)[0]
+    return at >= (order.index(stage), step)
 
 
 def _json(**values: Any) -> bytes:
@@ -269,5 +347,5 @@ def serve(address: str, key: bytes) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(message)s")
+    logs.begin("worker")
     serve(sys.argv[1], bytes.fromhex(sys.stdin.readline().strip()))

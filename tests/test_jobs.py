@@ -286,9 +286,13 @@ def test_limits_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("CAKE_IDLE_MINUTES", "0.5")
     monkeypatch.setenv("CAKE_THREADS", "2")
     assert Limits.from_environment() == Limits(max_running=3, idle_minutes=0.5, threads=2)
-    monkeypatch.setenv("CAKE_MAX_RUNNING", "many")
-    with pytest.raises(CakeError, match="is not a number"):
-        Limits.from_environment()
+    wrong = {"CAKE_MAX_RUNNING": ("many", "0", "2.5", "1e99"), "CAKE_MEMORY_SHARE": ("nan", "2", "0"),
+             "CAKE_MAX_OWNER_GB": ("-1", "5 GB"), "CAKE_WEIGHTS": ("tune", "tune=0", "tune=1,=2")}  # fmt: skip
+    for name, values in wrong.items():
+        for value in values:
+            with monkeypatch.context() as m, pytest.raises(CakeError, match=name):
+                m.setenv(name, value)
+                Limits.from_environment()
 
 
 def test_the_ring_is_bounded_and_spans_all_of_the_run():

@@ -24,7 +24,6 @@ from torch import Tensor
 
 from .. import access, runs
 from ..errors import CakeError
-from ..runs import write_json
 from .arrays import MOST_CLASSES, SIDES, normalisation
 from .base import Dataset, DatasetInfo
 
@@ -108,12 +107,12 @@ def create(
         raise CakeError("A standard deviation must be above 0. Give those of the training examples.")
     meta = {
         "title": _tidy(title) or "My data",
-        "owner": runs.owner(),
         "kind": kind,
         "shape": shape,
         "classes": classes,
         "mean": wanted[0],
         "std": wanted[1],
+        "owner": runs.owner(),
         "has_examples": train is not None,
         "examples": len(raw["train_y"]) if raw else 0,
     }
@@ -123,7 +122,7 @@ def create(
     try:
         if raw:
             save_file(raw, place / "data.safetensors")
-        write_json(place / "meta.json", meta)
+        runs.write_json(place / "meta.json", meta)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(place, ignore_errors=True)
         raise CakeError(f"The data can't be stored on the server ({error}). Free some space and try again.") from None
@@ -151,9 +150,13 @@ def find(name: str) -> DatasetInfo | None:
     )
 
 
-def used_bytes() -> int:
-    """What all sets together take on the disk."""
-    return sum(f.stat().st_size for f in folder().glob("own-*/*") if f.is_file())
+def used_bytes(key: str | None = None) -> int:
+    """What all sets together take on the disk, or those that an owner has brought (see `runs.key_of`)."""
+    found = [f for f in folder().glob("own-*/*") if f.is_file()]
+    if key is not None:
+        whose = {p: runs.read_json(p / "meta.json").get("owner") for p in {f.parent for f in found}}
+        found = [f for f in found if whose[f.parent] == key]
+    return sum(f.stat().st_size for f in found)
 
 
 def delete(name: str) -> None:
@@ -196,7 +199,7 @@ def share(name: str) -> str:
     place = _changeable(name)
     if not (known := shared(name)):
         known = access.new_pass()
-        write_json(place / "share.json", {"pass": known})
+        runs.write_json(place / "share.json", {"pass": known})
     return known
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from cake_core import data, figures, runs
+from cake_core import data, figures, logs, runs
 from cake_core.data import DatasetInfo, folders, own, tables
 from cake_core.data.examples import Examples
 from cake_core.errors import CakeError
@@ -227,6 +227,7 @@ def _read(screen: Screen, file: Any, options: folders.Conversion | None, kind: s
             bar.empty()
             found = reading.examples
     except CakeError as error:
+        logs.note("upload_refused", "warning", owner=logs.who(st.session_state.owner), what=kind, reason=str(error))
         st.session_state[place] = (what, error)
         raise
     st.session_state[place] = (what, found)
@@ -247,6 +248,7 @@ def store(title: str, examples: Examples) -> str:
         )
     if own.used_bytes() > limits.max_uploads_gb * 1e9:
         raise CakeError("This server's room for data of one's own is used up. Ask whoever runs it.")
+    runs.check_room(owner_key(), limits)
     e = examples
     with runs.owned_by(owner_key()):
         return own.create(title, e.kind, e.shape, e.classes, train=e.train, test=e.test)

@@ -7,13 +7,14 @@ from typing import Any
 
 import streamlit as st
 
-from cake_core import data, formats, inbox, models
+from cake_core import data, formats, inbox, models, runs
 from cake_core.data import own
 from cake_core.errors import CakeError
 from cake_core.imports import FOR_POINTS, PRESETS, used_bytes
 
 from . import controls, own_data
 from .cached import runner
+from .owner import key
 
 __all__ = ["form"]
 
@@ -58,6 +59,7 @@ def form() -> dict[str, Any] | None:
         return None
     if own.used_bytes() + used_bytes() > runner().limits.max_uploads_gb * 1e9:
         raise CakeError("This server's room for data and teachers of one's own is used up. Ask whoever runs it.")
+    runs.check_room(key(), runner().limits)
     picture = said.pop("picture")
     return {
         **said,

@@ -20,8 +20,10 @@ import gzip
 import json
 import os
 import re
+import sys
 from collections import deque
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -32,9 +34,9 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from cake_core import access, film, metrics, runs, studies
+from cake_core import access, film, logs, metrics, runs, studies
 from cake_core.errors import CakeError
-from cake_core.jobs import ACTIVE, Job, Message
+from cake_core.jobs import ACTIVE, Job, Limits, Message
 
 from .cached import runner
 from .drawing_board import drawing_board
@@ -62,6 +64,12 @@ def routes() -> list[BaseRoute]:
     """The endpoints, for `st.App`."""
     global _mounted
     _mounted = True
+    try:  # what is wrong in the environment is said now, not to the first visitor
+        logs.begin("server")
+        limits = asdict(Limits.from_environment())
+    except CakeError as error:
+        sys.exit(f"CAKE Lab does not start. {error}")
+    logs.note("server_began", limits={k: v for k, v in limits.items() if v != asdict(Limits())[k]})
     return [
         WebSocketRoute("/live/{job}", live),
         Route(f"/live/{VERSION}/live_view.js", lambda request: FileResponse(SCRIPT, headers=FOREVER)),
@@ -125,7 +133,8 @@ async def frames(request: Request) -> Response:
     job.touch()
     try:
         async with _filming:
-            made = await asyncio.to_thread(film.film, job.scene, job.ring.all(), kind, sample=sample, look=look)
+            how = {"sample": sample, "look": look, "most": runner().limits.max_film_pictures}
+            made = await asyncio.to_thread(film.film, job.scene, job.ring.all(), kind, **how)
     except CakeError as error:
         return PlainTextResponse(str(error), 400)
     name = f"samples.{kind}" if sample is None else f"sample-{sample + 1}.{kind}"
@@ -159,11 +168,13 @@ def strip(request: Request) -> Response:
 async def live(socket: WebSocket) -> None:
     """Sends what a job shows and takes commands for it, for as long as the client stays."""
     if not _may_connect(socket):
+        logs.note("socket_refused", "warning", reason="another site's page", origin=socket.headers.get("origin"))
         await socket.close(1008)
         return
     await socket.accept()
     job, steers = await asyncio.to_thread(_job_for, socket)
     if job is None:
+        logs.note("socket_refused", reason="not kept", job=logs.which(socket.path_params["job"]))
         await socket.close(UNKNOWN_JOB)
         return
     given = "" if steers else socket.path_params["job"]

@@ -12,7 +12,7 @@ import streamlit as st
 from cake_core import data, runs, studies, study_figures
 from cake_core.config import Param, as_text
 from cake_core.errors import CakeError
-from cake_core.jobs import ACTIVE, Job
+from cake_core.jobs import ACTIVE, Job, check_sizes
 from cake_core.methods import METHODS
 from cake_core.studies import HUMAN, OBJECTIVES, TuneConfig
 
@@ -82,8 +82,11 @@ def begin_study(config: TuneConfig, **spec: int) -> None:
         spec: trials, workers and finals, as the job takes them.
 
     Raises:
-        CakeError: this session holds too many jobs.
+        CakeError: this session holds too many jobs, or trials might be larger than runs may be.
     """
+    e = config.experiment
+    largest = {k: max(v) for k, v in config.space.items() if k in ("batches", "samples", "steps")}
+    check_sizes({"experiment": {"settings": e.settings.to_dict() | largest}}, runner().limits)
     with runs.owned_by(owner_key()):
         study = studies.begin(config)
     try:

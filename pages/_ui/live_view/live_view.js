@@ -1544,7 +1544,7 @@ class LiveView {
     this.dom.banner.hidden = !text;
   }
   showStatus() {
-    const { state, note, progress, seconds_left: left, queue, message } = this.status, d = this.dom;
+    const { state, note, progress, seconds_left: left, queue, wait, waits, message } = this.status, d = this.dom;
     this.root.dataset.state = this.connected === false ? "disconnected" : state;
     d.play.textContent = this.moving ? "❚❚ Pause" : state === "done" && (this.following || this.position >= this.history.end) ? "↻ Replay" : "▶ Play";
     if (this.data.watch && !d.play.textContent.includes("Replay")) d.play.textContent = this.moving ? "❚❚ Hold" : this.position < this.history.end ? "▶ Play" : "▶ Follow";
@@ -1552,7 +1552,9 @@ class LiveView {
     d.live.hidden = this.following || !!this.data.recording || ["done", "failed"].includes(state);
     const words = {
       ready: !this.history.frames.length ? "Getting ready…" : this.scene || note !== "Training a teacher" ? "Ready. Press Play, or the space bar." : "Press Play: a teacher is trained for these data first, then samples move.",
-      queued: `Waiting: place ${queue} in the queue. Others are computing.`,
+      queued: waits
+        ? `This run ${waits}. It goes on by itself when others have ended.`
+        : `Waiting: place ${queue} in the queue${wait != null ? `, for about ${duration(Math.max(1, wait))}` : ""}. Others are computing.`,
       running: `${note || "Running"}${left != null && left > 1 ? `, about ${duration(left)} left` : ""}`,
       paused: "Paused.",
       done: "Done. The results are below.",
