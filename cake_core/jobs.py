@@ -18,17 +18,21 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import CakeError
 
-__all__ = ["ACTIVE", "Job", "JobRunner", "Limits"]
+if TYPE_CHECKING:
+    from .journal import Left
+
+__all__ = ["ACTIVE", "GOES_ON", "Job", "JobRunner", "Limits", "end_all"]
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +135,9 @@ class Job:
         wishes: what somebody wants to see in its frames.
         partner: the job that it goes in lock-step with: a command to one is a command to both.
         result: what it delivered.
+        page: the page that began it, if it is one that offers to go on with it.
+        away: whether its process knows nothing of it until it is played.
+        deaths: processes in a row that died with it and did not get further with it; `fell_at`, how far that was.
     """
 
     name: str
@@ -150,6 +157,10 @@ class Job:
     wishes: dict[str, Any] = field(default_factory=dict)
     partner: Job | None = field(default=None, repr=False)
     result: dict[str, Any] | None = None
+    page: str = ""
+    away: bool = False
+    deaths: int = 0
+    fell_at: float = 0.0
     scene: bytes | None = field(default=None, repr=False)
     ring: Ring = field(default=None, repr=False)
     touched: float = field(default_factory=time.monotonic)
@@ -172,20 +183,22 @@ class Job:
         for job in self.together:
             if job.state in ("running", "queued"):
                 self.runner.command(job, "pause")
-                self.runner.change(job, state="paused")
+                self.runner.change(job, state="paused", message="")
 
     def step(self) -> None:
         """One step, then hold."""
         for job in self.together:
             if job.state in ACTIVE:
+                self.runner.fetch(job)
                 self.runner.command(job, "step")
-                self.runner.change(job, state="paused")
+                self.runner.change(job, state="paused", message="")
 
     def stop(self) -> None:
         """Ends it."""
         if self.state in ACTIVE:
             self.runner.command(self, "stop")
-            self.runner.change(self, state="stopped")
+            self.runner.change(self, state="stopped", message="")
+            self.runner.give_up(self)
 
     def reset(self) -> None:
         """Begins it anew, with the settings it has now."""
@@ -280,11 +293,18 @@ class WorkerProcess:
                 self._connection.send_bytes(text)
 
     def close(self) -> None:
-        """Ends the process."""
+        """Asks the process to put its jobs away and to end."""
         self.closing = True
         self.send(op="quit")
+
+    def wait(self, until: float) -> None:
+        """Waits until it has ended, and ends it by force when it is too late.
+
+        Args:
+            until: a time of `time.monotonic`.
+        """
         try:
-            self.process.wait(timeout=2)
+            self.process.wait(timeout=max(0.1, until - time.monotonic()))
         except subprocess.TimeoutExpired:
             self.process.kill()
 
@@ -324,7 +344,10 @@ class JobRunner:
     """
 
     def __init__(self, limits: Limits | None = None):
+        from .journal import Journal  # which knows where runs lie, and runs know the limits above
+
         self.limits = limits or Limits.from_environment()
+        self.journal = Journal()
         self.lock = threading.RLock()
         self.jobs: dict[str, Job] = {}
         self._queue: deque[Job] = deque()
@@ -333,12 +356,22 @@ class JobRunner:
         self._early_deaths: dict[str, int] = {}
         self._closing = threading.Event()
         threading.Thread(target=self._reap, name="cake-reaper", daemon=True).start()
+        _living.add(self)
         atexit.register(self.close)
 
     # -- for pages and sockets ----------------------------------------------------------------------------------
 
-    def submit(self, kind: str, spec: dict[str, Any], *, owner: str = "", play: bool = False) -> Job:
+    def submit(
+        self, kind: str, spec: dict[str, Any], *, owner: str = "", play: bool = False, page: str = "", message: str = ""
+    ) -> Job:
         """Makes a job. It shows its beginning; with `play` it also runs.
+
+        Args:
+            kind, spec: what it does.
+            owner: whose it is.
+            play: whether it runs at once.
+            page: that offers to go on with it after the server was started again.
+            message: what whoever watches it is told until it is played; then it waits as a paused one.
 
         Raises:
             CakeError: the owner has too many jobs that run.
@@ -347,8 +380,11 @@ class JobRunner:
             self._make_room(owner)
             worker = "umap" if spec.get("how") == "umap" else OWN.get(kind, "compute")
             job = Job(secrets.token_urlsafe(18), kind, spec, owner, self, worker, ring=Ring(self.limits.ring_bytes))
+            job.page, job.message, job.state = page, message, "paused" if message else "ready"
             self.jobs[job.name] = job
             self._hand_over(job)
+            if page or "resume" in spec:
+                self.note(job)
             if play:
                 self.play(job)
             return job
@@ -368,6 +404,39 @@ class JobRunner:
         """The job of that name, if it is still known."""
         return self.jobs.get(name)
 
+    def take_up(self, left: Left, owner: str, experiment: dict[str, Any]) -> Job:
+        """A distillation that a server has left, where it was; it waits until somebody plays it.
+
+        Args:
+            left: from the journal.
+            owner: whose it is now.
+            experiment: with the settings that it has by now.
+
+        Raises:
+            CakeError: the owner has too many jobs that run.
+        """
+        spec, sentence = {**left.spec, "experiment": experiment}, f"{left.sentence} {GO_ON}"
+        job = self.submit("distill", spec, owner=owner, message=sentence)
+        self.journal.forget(left.key)
+        return job
+
+    def put_away(self, job: Job) -> None:
+        """Ends a job as `forget` does, but so that it can be continued where it has come to something."""
+        if job.state == "done" and job.kind == "distill" and (job.result or {}).get("run"):
+            job.spec["resume"] = job.result["run"]
+            self.note(job, why="done")
+            with self.lock:
+                self.jobs.pop(job.name, None)
+            return
+        if job.state not in ACTIVE or job.partner is not None or not ("resume" in job.spec or job.page):
+            self.forget(job)
+            return
+        self.command(job, "rest")
+        self.note(job, why="idle")
+        job.state = "stopped"
+        with self.lock:
+            self.jobs.pop(job.name, None)
+
     def forget(self, job: Job) -> None:
         """Ends a job and drops what is kept of it."""
         job.stop()
@@ -377,10 +446,20 @@ class JobRunner:
             self.jobs.pop(job.name, None)
 
     def close(self) -> None:
-        """Ends all processes."""
-        self._closing.set()
-        for worker in self._workers.values():
+        """Ends all processes, within a few seconds. Whoever watches a job is told; what it can go on from is kept."""
+        until = time.monotonic() + SECONDS_TO_END
+        with self.lock:
+            told, workers = self._closing.is_set(), list(self._workers.values())
+            self._closing.set()
+            for job in self.jobs.values():
+                if job.state in ACTIVE and not told:
+                    job.message = CLOSING
+                    self._publish(job, job.status())
+        for worker in workers:
             worker.close()
+        for worker in workers:
+            worker.wait(until)
+        self.journal.close()
 
     # -- for jobs -----------------------------------------------------------------------------------------------
 
@@ -389,6 +468,8 @@ class JobRunner:
         with self.lock:
             if job.state not in ("ready", "paused"):
                 return
+            self.fetch(job)
+            job.message = ""
             if self._room() <= 0 and not self._take_turns():
                 self._queue.append(job)
                 self.change(job, state="queued")
@@ -401,8 +482,12 @@ class JobRunner:
         with self.lock:
             if job.state in ACTIVE:
                 self.command(job, "stop")
+            self.give_up(job)
             job.ring.clear()
             job.scene, job.result, job.message = None, None, ""
+            job.away, job.deaths, job.fell_at = False, 0, 0.0
+            if job.page:
+                self.note(job)
             job.progress, job.stage, job.note, job.seconds_left = 0.0, "", "", None
             self._hand_over(job)
             self.change(job, state="ready")
@@ -412,6 +497,22 @@ class JobRunner:
         job.touched = time.monotonic()
         if worker := self._workers.get(job.worker):
             worker.send(op=op, job=job.name, **values)
+
+    def fetch(self, job: Job) -> None:
+        """Hands a job over whose process knows nothing of it (any more)."""
+        if job.away:
+            job.away = False
+            self._begin_again(job)
+
+    def give_up(self, job: Job) -> None:
+        """Nobody wants to go on with what a job has kept."""
+        job.spec.pop("resume", None)
+        self.journal.drop(job.name)
+
+    def note(self, job: Job, why: str = "") -> None:
+        """Notes on the disk what a job does, so that it can be gone on with when this server dies."""
+        spec = {k: v for k, v in job.spec.items() if k != "experiment"} if "resume" in job.spec else job.spec
+        self.journal.note(job.name, job.kind, spec, job.owner, job.page, why)
 
     def position(self, job: Job) -> int | None:
         """Its place in the queue, from 1; None where it does not wait."""
@@ -482,7 +583,7 @@ class JobRunner:
             raise CakeError(
                 f"As many of your runs are going on as may ({len(theirs)}). Stop one before you start another."
             )
-        self.forget(min(resting, key=lambda j: j.touched))
+        self.put_away(min(resting, key=lambda j: j.touched))
 
     def _receive(self, kind: bytes, name: str, content: bytes) -> None:
         """A message from a process, in its listener's thread."""
@@ -506,6 +607,13 @@ class JobRunner:
         event = values.pop("event")
         if event == "progress":
             self.change(job, **values)
+        elif event == "kept":
+            if values["run"]:
+                job.spec["resume"] = values["run"]
+                self.note(job)
+        elif event == "halted":  # the disk is full: it goes on when somebody plays it, and there is room by then
+            job.away = True
+            self.change(job, state="paused", message=values["message"])
         elif event == "result":
             job.result = values
         elif event == "edited":
@@ -516,6 +624,7 @@ class JobRunner:
         elif event == "refused":
             self._publish(job, json.dumps({"type": "refused", "message": values["message"]}))
         elif event == "state" and values["state"] != "stopped":  # that it stopped was noted when it was asked to
+            self.give_up(job)
             self.change(job, state=values["state"], message=values["message"])
 
     def _publish(self, job: Job, message: Message) -> None:
@@ -533,20 +642,45 @@ class JobRunner:
             deaths = 0 if worker.connected else self._early_deaths.get(name, 0) + 1
             self._early_deaths[name] = deaths
             log.warning("the %s process ended (%s)", name, reason)
-            theirs = [j for j in self.jobs.values() if j.worker == name and j.state in ACTIVE]
-            lost = [j for j in theirs if deaths >= MOST_EARLY_DEATHS or j.state == "running" or j.progress > BEGUN]
-            # The others first: as soon as a lost one makes room, one of them may be told to play.
+            theirs = [j for j in self.jobs.values() if j.worker == name and j.state in ACTIVE and not j.away]
             for job in theirs:
-                if job not in lost:
-                    self._hand_over(job)
+                job.deaths = job.deaths + 1 if job.progress <= job.fell_at else 1
+                job.fell_at = job.progress
+            goes_on = [j for j in theirs if deaths < MOST_EARLY_DEATHS and (j.kind in GOES_ON or not _is_begun(j))]
+            # The others first: as soon as a lost one makes room, one of them may be told to play.
+            for job in goes_on:
+                self._go_on(job, reason)
             message = (
                 f"The compute process ended unexpectedly ({reason}), and this run with it. "
-                "A new process is ready: press Reset, then Play."
+                "A new process is ready: begin it again."
             )
             if deaths >= MOST_EARLY_DEATHS:
                 message = f"The compute process does not start ({reason}). The server's log says why."
-            for job in lost:
-                self.change(job, state="failed", message=message)
+            for job in theirs:
+                if job not in goes_on:
+                    self.change(job, state="failed", message=message)
+
+    def _go_on(self, job: Job, reason: str) -> None:
+        """A new process goes on with a job whose process has died; unless that seems to be the job's doing."""
+        if job.deaths >= MOST_DEATHS:
+            job.away = True
+            again = f"The compute process has ended {job.deaths} times at the same place of this run ({reason}). "
+            self.change(job, state="paused", message=again + AGAIN)
+            return
+        if job.partner is not None:
+            job.spec.pop("resume", None)  # two in lock-step begin anew together
+        self._begin_again(job)
+        if job.state == "running":
+            self.command(job, "play")
+        if _is_begun(job):
+            words = GOING_ON[job.state == "running"]
+            self.change(job, message=f"The compute process ended unexpectedly ({reason}). {words}")
+
+    def _begin_again(self, job: Job) -> None:
+        """Hands a job over to a process that has not seen it; what was to be seen of it comes again."""
+        job.ring.clear()
+        job.scene = None
+        self._hand_over(job)
 
     def _reap(self) -> None:
         """Ends jobs that do not run and that nobody has looked at for long; frees places for those that wait."""
@@ -557,7 +691,21 @@ class JobRunner:
                 limit = time.monotonic() - 60 * self.limits.idle_minutes
                 for job in list(self.jobs.values()):
                     if not job.subscribers and job.state not in ("running", "queued") and job.touched < limit:
-                        self.forget(job)
+                        self.put_away(job)
+
+
+def end_all() -> None:
+    """Ends the compute processes of all runners of this process, and waits for it; again is no harm."""
+    for runner in list(_living):
+        runner.close()
+
+
+_living: weakref.WeakSet[JobRunner] = weakref.WeakSet()
+
+
+def _is_begun(job: Job) -> bool:
+    """Whether a job has come to more than its first picture, or is on its way to it."""
+    return job.state == "running" or job.progress > BEGUN
 
 
 # What goes on beside the long runs: pictures, so that nobody waits for them, and files of others, which may bring a
@@ -571,5 +719,15 @@ OWN = {
     "tune": "tune",
     "tune-final": "tune",
 }
+GOES_ON = ("distill", "grid", "steal-sweep", "lineup", "tune", "tune-final")  # where a process before has left them
+MOST_DEATHS = 3  # of processes at the same place of a job
+SECONDS_TO_END = 7.0  # for compute processes, when the server ends; containers are killed after ten
+GO_ON = "What was finished is kept: press Play to go on where it was, or Reset to begin anew."
+AGAIN = "Press Play to try once more from what was kept, or Reset, and choose fewer samples."
+GOING_ON = {
+    True: "A new one goes on with this run from what was kept.",
+    False: "What was finished is kept: press Play to go on where it was.",
+}
+CLOSING = "The server is being stopped. What was finished is kept: come back to this page when it is up again."
 BEGUN = 0.02  # a job with less progress than this has only shown its first picture, and can show it again
 MOST_EARLY_DEATHS = 3  # of processes that never said a word: something is wrong that a new one won't mend
