@@ -31,6 +31,8 @@ WORDS = ("No space left on device", "os error 28", "os error 27", "database or d
 
 def disk_is_full(error: BaseException) -> bool:
     """Whether an error means that a disk, a quota or a file's limit is full; libraries of others say it in words."""
+    if isinstance(error, DiskFull):
+        return True
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in FULL
     return any(words in str(error) for words in WORDS)

@@ -265,7 +265,8 @@ class Keeper:
         """Takes back the pictures and the losses up to where the run goes on."""
         self._looked = True
         folder, synthesis = runs.find(self.run), self._distillation.synthesis
-        runs.log(self.run, "continued", snapshots=synthesis.seen)
+        before = synthesis.parts[-1].provenance["seen"] if synthesis.parts else 0
+        runs.log(self.run, "continued", snapshots=before)
         done = synthesis.method.steps * len(synthesis.parts)
         before = [decode(m) for m in read_frames(folder / "frames.bin")[1:]] if done else []
         before = [(h, a) for h, a in before if h.get("stage") == "synthesis" and h.get("step", done) <= done]

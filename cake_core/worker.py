@@ -294,11 +294,14 @@ class Worker:
 
     def send(self, kind: bytes, name: str, content: bytes) -> None:
         """Sends a message about a job: one byte for its kind, 32 for the job's name, the content."""
-        self.connection.send_bytes(kind + name.encode().ljust(32) + content)
+        try:
+            self.connection.send_bytes(kind + name.encode().ljust(32) + content)
+        except OSError:
+            raise _EndNow from None  # the server has gone: that is no fault of the job
 
 
 class _EndNow(BaseException):
-    """Nothing is being computed, so the loop can end at once."""
+    """There is nobody to work for any more, and the loop ends at once; no job catches this."""
 
 
 def _json(**values: Any) -> bytes:

@@ -77,16 +77,21 @@ class Server:
     Args:
         script: relative to the project.
         log: where its output goes.
+        port: of this machine (0: a free one).
+        env: what its environment has beside that of this process.
     """
 
-    def __init__(self, script: str, log: Path):
+    def __init__(self, script: str, log: Path, port: int = 0, **env: str):
         with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind(("127.0.0.1", port))
             port = s.getsockname()[1]
-        self.url, self.log = f"http://127.0.0.1:{port}", log
+        self.url, self.log, self.port = f"http://127.0.0.1:{port}", log, port
         command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless", "true"]
         command += ["--server.port", str(port), "--server.address", "127.0.0.1"]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=log.open("w"), stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdout=log.open("a"), stderr=subprocess.STDOUT, env=os.environ | env
+        )
         for _ in range(300):
             if self._answers():
                 return
