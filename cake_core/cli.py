@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import hashlib
 import json
 import re
+import shutil
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .errors import CakeError
+from .errors import DISK_FULL, CakeError, disk_is_full
 
 __all__ = ["main"]
 
@@ -26,7 +31,11 @@ Rows = list[dict[str, Any]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, or 2 after a message about bad input."""
+    """Runs one command; returns the exit code: 0; 2 after a message about bad input or a full disk; 130 or 143 when it
+    was stopped by Ctrl+C or SIGTERM.
+    """
+    in_main = threading.current_thread() is threading.main_thread()  # others get no signals
+    before = signal.signal(signal.SIGTERM, _terminated) if in_main else None
     try:
         arguments = _parser().parse_args(argv)
         result = arguments.run(arguments)
@@ -37,9 +46,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         sys.stderr.close()
     except KeyboardInterrupt:
-        print("cake_core: stopped", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
         return 130
+    except _Terminated:
+        print(STOPPED, file=sys.stderr)
+        return 143
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        print(f"cake_core: {DISK_FULL}", file=sys.stderr)
+        return 2
+    finally:
+        if in_main:
+            signal.signal(signal.SIGTERM, before)
     return 0
+
+
+STOPPED = "cake_core: stopped. What was finished is kept; the same command goes on from there."
+
+
+class _Terminated(BaseException):
+    """SIGTERM has come."""
+
+
+def _terminated(number: int, frame: Any) -> None:
+    raise _Terminated
 
 
 # -- commands ---------------------------------------------------------------------------------------------------------
@@ -263,21 +294,32 @@ def distill(arguments: argparse.Namespace) -> dict[str, Any]:
         more = {"in_flight": arguments.in_flight, "edits": edits}
         title = f"{first.method} on {first.data.name}, seed {first.seed + number}"
         if arguments.keep:
+            from .keeping import broken_off
             from .tasks import Distill
 
-            task = Distill(experiment.to_dict(), **more)
+            left = "" if arguments.fresh else broken_off(experiment, edits)
+            if left:
+                print(f"cake_core: goes on with run {left}", file=sys.stderr)
+            task = Distill(experiment.to_dict(), resume=left) if left else Distill(experiment.to_dict(), **more)
             run, moments = task.run, task.moments()
         else:
-            run = moments = Distillation(experiment, every=1 if edits else sys.maxsize, **more)
-        for _ in _shown(moments, title, lambda u: u.progress):
-            pass
-        outcomes.append(run.outcome)
-        if arguments.keep:
-            kept.append(task.finish()["run"])
+            parts = _parts(experiment, more, arguments.fresh)
+            run = moments = Distillation(experiment, every=1 if edits else sys.maxsize, parts=parts, **more)
+        with contextlib.ExitStack() as ended:
+            if arguments.keep:
+                ended.callback(task.rest)
+            for _ in _shown(moments, title, lambda u: u.progress):
+                pass
+            outcomes.append(run.outcome)
+            if arguments.keep:
+                kept.append(task.finish()["run"])
+                ended.pop_all()
         if arguments.out:
             folder = Path(arguments.out) / (f"seed{experiment.seed}" if arguments.seeds > 1 else "")
             folder.mkdir(parents=True, exist_ok=True)
             run.save(folder)
+        if not arguments.keep:
+            shutil.rmtree(parts, ignore_errors=True)
     trackers.wait()
     return {
         "config": first.to_dict(),
@@ -285,6 +327,17 @@ def distill(arguments: argparse.Namespace) -> dict[str, Any]:
         "runs": [o.to_dict() for o in outcomes],
         "summary": summary(outcomes),
     }
+
+
+def _parts(experiment: Any, more: dict[str, Any], fresh: bool) -> Path:
+    """Where the finished mini-batches of a distillation lie until it is done: by all that they depend on."""
+    from . import runs
+
+    said = json.dumps([experiment.to_dict(), more, runs.code()["source"]], sort_keys=True)
+    folder = runs.folder() / "distill" / hashlib.sha256(said.encode()).hexdigest()[:24]
+    if fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    return folder
 
 
 def runs(arguments: argparse.Namespace) -> Rows:
@@ -612,6 +665,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seeds", type=_count(1), default=1, help="how many seeds, from 0 on (default 1)")
     sub.add_argument("--keep", action="store_true", help="store the run, and its control, for the page Runs")
     sub.add_argument("--out", help="folder to write samples, student and teacher to, as safetensors")
+    sub.add_argument("--fresh", action="store_true", help="begin anew though the same was broken off before")
     sub.add_argument(
         "--edit",
         nargs="+",

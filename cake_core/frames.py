@@ -35,7 +35,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import evaluation
+from . import ages, evaluation
 from .anatomy import dissect
 from .history import evenly
 from .losses import total_variation
@@ -150,7 +150,7 @@ class DistillationView:
         """
         header: dict[str, Any] = {
             "type": "frame",
-            "t": time.time() * 1000,
+            "t": ages.milliseconds(),
             "stage": update.stage,
             "progress": round(update.progress, 4),
             "version": version,

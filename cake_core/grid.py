@@ -90,7 +90,7 @@ class Cells(Iterator[Update]):
         first = self._rounds[0][0].seed
         name = f"{cell.data.name}/{cell.teacher}"
         stem = self.folder / "teachers" / f"{cell.data.digest()}-{cell.teacher}-{first}"
-        if not stem.with_suffix(".json").is_file():
+        if not teachers.is_whole(stem):
             training = TeacherTraining(self._data(cell), cell.data, cell.teacher, seed=first, name=name)
             for step in training:
                 yield Update("teacher", progress, f"Training the teacher {name}", training=step)
@@ -124,7 +124,8 @@ class Cells(Iterator[Update]):
         seconds = time.perf_counter() - start
         student = training.network
         weights = {k: v.cpu().contiguous() for k, v in student.state_dict().items()}
-        save_file(weights, self._place(cell, teacher, ".safetensors"))
+        with runs.whole(self._place(cell, teacher, ".safetensors")) as part:
+            save_file(weights, part)
         network = teacher.network.to(samples.x.device).eval()
         of_student, of_teacher = (
             evaluation.predict(n, dataset.test_x, dataset.inputs) for n in (student, network)
@@ -165,8 +166,7 @@ class Cells(Iterator[Update]):
 
     def _stored(self, cell: Experiment, teacher: Teacher) -> Row | None:
         """The row of a cell that was finished before."""
-        path = self._place(cell, teacher, ".json")
-        return json.loads(path.read_text())["row"] if path.is_file() else None
+        return runs.read_json(self._place(cell, teacher, ".json")).get("row")
 
 
 class Grid(Cells):

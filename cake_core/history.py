@@ -100,6 +100,14 @@ class Recorder:
             index = ((batch + 1) * self._delivered - 1) * x.shape[1] + place
             self._parts[batches[0]] = index, torch.stack(self._frames).cpu()
 
+    def part(self, first: int) -> dict[str, Tensor]:
+        """What was kept of the mini-batches that begin with this one, once they have finished: "index" and "x"."""
+        return dict(zip(("index", "x"), self._parts[first], strict=True))
+
+    def restore(self, first: int, part: dict[str, Tensor]) -> None:
+        """Takes back what `part` gave in a life before."""
+        self._parts[first] = part["index"], part["x"]
+
     def history(self) -> History:
         """What was kept, once all mini-batches have finished."""
         index, frames = zip(*(self._parts[first] for first in sorted(self._parts)), strict=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import tempfile
-import time
 from pathlib import Path
 
+from .ages import is_older, now_made
 from .errors import CakeError
 
 __all__ = ["drop", "find", "keep"]
@@ -18,11 +19,15 @@ HOURS = 6  # after which a file is given up: the task that was to read it has di
 
 def keep(content: bytes | memoryview) -> str:
     """Writes what was sent to a new folder that only this user may read; returns the name to find it by."""
-    limit = time.time() - 3600 * HOURS
     for old in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        if old.is_dir() and old.stat().st_mtime < limit:
-            shutil.rmtree(old, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        with contextlib.suppress(OSError):  # another process has just removed it
+            if old.is_dir() and is_older(old, 3600 * HOURS):
+                shutil.rmtree(old, ignore_errors=True)
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    except OSError as error:
+        raise CakeError(f"The file can't be kept on the server ({error.strerror}). Try again later.") from None
+    now_made(folder)
     try:
         (folder / "file").write_bytes(content)
     except OSError as error:

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
@@ -34,7 +35,10 @@ from . import access, logs
 from .errors import CakeError
 
 if TYPE_CHECKING:
+    from .journal import Left
     from .replays import Replayer
+
+__all__ = ["ACTIVE", "GOES_ON", "Job", "JobRunner", "Limits", "check_sizes", "end_all", "variable"]
 
 __all__ = ["ACTIVE", "Job", "JobRunner", "Limits", "check_sizes", "variable"]
 
@@ -251,6 +255,9 @@ class Job:
         partner: the job that it goes in lock-step with: a command to one is a command to both.
         result: what it delivered.
         shared: the pass of the link by which others may watch it; empty where it is not shared.
+        page: the page that began it, if it is one that offers to go on with it.
+        away: whether its process knows nothing of it until it is played.
+        deaths: processes in a row that died with it and did not get further with it; `fell_at`, how far that was.
     """
 
     name: str
@@ -274,6 +281,10 @@ class Job:
     partner: Job | None = field(default=None, repr=False)
     result: dict[str, Any] | None = None
     shared: str = ""
+    page: str = ""
+    away: bool = False
+    deaths: int = 0
+    fell_at: float = 0.0
     scene: bytes | None = field(default=None, repr=False)
     ring: Ring = field(default=None, repr=False)
     touched: float = field(default_factory=time.monotonic)
@@ -296,14 +307,15 @@ class Job:
         for job in self.together:
             if job.state in ("running", "queued"):
                 self.runner.command(job, "pause")
-                self.runner.change(job, state="paused")
+                self.runner.change(job, state="paused", message="")
 
     def step(self) -> None:
         """One step, then hold."""
         for job in self.together:
             if job.state in ACTIVE:
+                self.runner.fetch(job)
                 self.runner.command(job, "step")
-                self.runner.change(job, state="paused")
+                self.runner.change(job, state="paused", message="")
 
     def stop(self, message: str = "") -> None:
         """Ends it.
@@ -314,6 +326,7 @@ class Job:
         if self.state in ACTIVE:
             self.runner.command(self, "stop")
             self.runner.change(self, state="stopped", message=message)
+            self.runner.give_up(self)
 
     def reset(self) -> None:
         """Begins it anew, with the settings it has now."""
@@ -423,11 +436,18 @@ class WorkerProcess:
                 self._connection.send_bytes(text)
 
     def close(self) -> None:
-        """Ends the process."""
+        """Asks the process to put its jobs away and to end."""
         self.closing = True
         self.send(op="quit")
+
+    def wait(self, until: float) -> None:
+        """Waits until it has ended, and ends it by force when it is too late.
+
+        Args:
+            until: a time of `time.monotonic`.
+        """
         try:
-            self.process.wait(timeout=2)
+            self.process.wait(timeout=max(0.1, until - time.monotonic()))
         except subprocess.TimeoutExpired:
             self.process.kill()
 
@@ -468,8 +488,11 @@ class JobRunner:
     """
 
     def __init__(self, limits: Limits | None = None, check: Callable[[str, dict[str, Any]], None] | None = None):
+        from .journal import Journal  # which knows where runs lie, and runs know the limits above
+
         self.limits = limits or Limits.from_environment()
         self.check = check or (lambda kind, spec: None)
+        self.journal = Journal()
         self.lock = threading.RLock()
         self.jobs: dict[str, Job] = {}
         self._queue: deque[Job] = deque()
@@ -480,12 +503,22 @@ class JobRunner:
         self._replayer: Replayer | None = None
         self._closing = threading.Event()
         threading.Thread(target=self._reap, name="cake-reaper", daemon=True).start()
+        _living.add(self)
         atexit.register(self.close)
 
     # -- for pages and sockets ----------------------------------------------------------------------------------
 
-    def submit(self, kind: str, spec: dict[str, Any], *, owner: str = "", play: bool = False) -> Job:
+    def submit(
+        self, kind: str, spec: dict[str, Any], *, owner: str = "", play: bool = False, page: str = "", message: str = ""
+    ) -> Job:
         """Makes a job. It shows its beginning; with `play` it also runs.
+
+        Args:
+            kind, spec: what it does.
+            owner: whose it is.
+            play: whether it runs at once.
+            page: that offers to go on with it after the server was started again.
+            message: what whoever watches it is told until it is played; then it waits as a paused one.
 
         Raises:
             CakeError: the owner has too many jobs that run, or the job is larger than may be.
@@ -502,8 +535,11 @@ class JobRunner:
             if self.limits.max_shared_mb and self.replayer.wanted(kind, spec, owner.partition(".")[0]):
                 worker = REPLAY
             job = Job(secrets.token_urlsafe(18), kind, spec, owner, self, worker, ring=Ring(self.limits.ring_bytes))
+            job.page, job.message, job.state = page, message, "paused" if message else "ready"
             self.jobs[job.name] = job
             self._hand_over(job)
+            if page or "resume" in spec:
+                self.note(job)
             if play:
                 self.play(job)
             return job
@@ -550,6 +586,40 @@ class JobRunner:
             return None
         return next((j for j in list(self.jobs.values()) if access.fits(j.shared, (given,))), None)
 
+    def take_up(self, left: Left, owner: str, experiment: dict[str, Any]) -> Job:
+        """A distillation that a server has left, where it was; it waits until somebody plays it.
+
+        Args:
+            left: from the journal.
+            owner: whose it is now.
+            experiment: with the settings that it has by now.
+
+        Raises:
+            CakeError: the owner has too many jobs that run.
+        """
+        spec, sentence = {**left.spec, "experiment": experiment}, f"{left.sentence} {GO_ON}"
+        job = self.submit("distill", spec, owner=owner, message=sentence)
+        self.journal.forget(left.key)
+        return job
+
+    def put_away(self, job: Job) -> None:
+        """Ends a job as `forget` does, but so that it can be continued where it has come to something."""
+        if job.state == "done" and job.kind == "distill" and (job.result or {}).get("run"):
+            job.spec["resume"] = job.result["run"]
+            self.note(job, why="done")
+            with self.lock:
+                self.jobs.pop(job.name, None)
+            return
+        goes_on = job.state in ACTIVE and job.partner is None and job.worker != REPLAY
+        if not goes_on or not ("resume" in job.spec or job.page):
+            self.forget(job)
+            return
+        self.command(job, "rest")
+        self.note(job, why="idle")
+        job.state = "stopped"
+        with self.lock:
+            self.jobs.pop(job.name, None)
+
     def forget(self, job: Job) -> None:
         """Ends a job and drops what is kept of it."""
         job.stop()
@@ -559,12 +629,22 @@ class JobRunner:
             self.jobs.pop(job.name, None)
 
     def close(self) -> None:
-        """Ends all processes."""
-        self._closing.set()
+        """Ends all processes, within a few seconds. Whoever watches a job is told; what it can go on from is kept."""
+        until = time.monotonic() + SECONDS_TO_END
+        with self.lock:
+            told, workers = self._closing.is_set(), list(self._workers.values())
+            self._closing.set()
+            for job in self.jobs.values():
+                if job.state in ACTIVE and not told:
+                    job.message = CLOSING
+                    self._publish(job, job.status())
         if self._replayer is not None:
             self._replayer.close()
-        for worker in self._workers.values():
+        for worker in workers:
             worker.close()
+        for worker in workers:
+            worker.wait(until)
+        self.journal.close()
 
     # -- for jobs -----------------------------------------------------------------------------------------------
 
@@ -573,6 +653,8 @@ class JobRunner:
         with self.lock:
             if job.state not in ("ready", "paused"):
                 return
+            self.fetch(job)
+            job.message = ""
             if job.worker != REPLAY and self._crowded(job) and not self._take_turns(job):
                 self._queue.append(job)
                 self.change(job, state="queued", waits="")
@@ -586,8 +668,12 @@ class JobRunner:
         with self.lock:
             if job.state in ACTIVE:
                 self.command(job, "stop")
+            self.give_up(job)
             job.ring.clear()
             job.scene, job.result, job.message = None, None, ""
+            job.away, job.deaths, job.fell_at = False, 0, 0.0
+            if job.page:
+                self.note(job)
             job.progress, job.stage, job.note, job.seconds_left, job.began = 0.0, "", "", None, None
             self._hand_over(job)
             self.change(job, state="ready")
@@ -602,6 +688,22 @@ class JobRunner:
                 return  # it was handed over with it
         if worker := self._process(job.worker):
             worker.send(op=op, job=job.name, **values)
+
+    def fetch(self, job: Job) -> None:
+        """Hands a job over whose process knows nothing of it (any more)."""
+        if job.away:
+            job.away = False
+            self._begin_again(job)
+
+    def give_up(self, job: Job) -> None:
+        """Nobody wants to go on with what a job has kept."""
+        job.spec.pop("resume", None)
+        self.journal.drop(job.name)
+
+    def note(self, job: Job, why: str = "") -> None:
+        """Notes on the disk what a job does, so that it can be gone on with when this server dies."""
+        spec = {k: v for k, v in job.spec.items() if k != "experiment"} if "resume" in job.spec else job.spec
+        self.journal.note(job.name, job.kind, spec, job.owner, job.page, why)
 
     def position(self, job: Job) -> int | None:
         """Its place in the queue, from 1; None where it does not wait."""
@@ -719,7 +821,7 @@ class JobRunner:
             raise CakeError(
                 f"As many of your runs are going on as may ({len(theirs)}). Stop one before you start another."
             )
-        self.forget(min(resting, key=lambda j: j.touched))
+        self.put_away(min(resting, key=lambda j: j.touched))
 
     def _receive(self, kind: bytes, name: str, content: bytes) -> None:
         """A message from a process, in its listener's thread."""
@@ -752,6 +854,13 @@ class JobRunner:
         event = values.pop("event")
         if event == "progress":
             self.change(job, **values)
+        elif event == "kept":
+            if values["run"]:
+                job.spec["resume"] = values["run"]
+                self.note(job)
+        elif event == "halted":  # the disk is full: it goes on when somebody plays it, and there is room by then
+            job.away = True
+            self.change(job, state="paused", message=values["message"])
         elif event == "result":
             job.result = values
         elif event == "edited":
@@ -769,6 +878,7 @@ class JobRunner:
         elif event == "refused":
             self._publish(job, json.dumps({"type": "refused", "message": values["message"]}))
         elif event == "state" and values["state"] != "stopped":  # that it stopped was noted when it was asked to
+            self.give_up(job)
             self.change(job, state=values["state"], message=values["message"])
 
     def _publish(self, job: Job, message: Message) -> None:
@@ -786,23 +896,48 @@ class JobRunner:
             deaths = 0 if worker.connected else self._early_deaths.get(name, 0) + 1
             self._early_deaths[name] = deaths
             logs.note("process_died", "error", name=name, pid=worker.process.pid, reason=reason)
-            theirs = [j for j in self.jobs.values() if j.worker == name and j.state in ACTIVE]
-            lost = [j for j in theirs if deaths >= MOST_EARLY_DEATHS or j.state == "running" or j.progress > BEGUN]
-            # The others first: as soon as a lost one makes room, one of them may be told to play.
+            theirs = [j for j in self.jobs.values() if j.worker == name and j.state in ACTIVE and not j.away]
             for job in theirs:
-                if job not in lost:
-                    self._hand_over(job)
+                job.deaths = job.deaths + 1 if job.progress <= job.fell_at else 1
+                job.fell_at = job.progress
+            goes_on = [j for j in theirs if deaths < MOST_EARLY_DEATHS and (j.kind in GOES_ON or not _is_begun(j))]
+            # The others first: as soon as a lost one makes room, one of them may be told to play.
+            for job in goes_on:
+                self._go_on(job, reason)
             message = (
                 f"The compute process ended unexpectedly ({reason}), and this run with it. "
-                "A new process is ready: press Reset, then Play."
+                "A new process is ready: begin it again."
             )
             if deaths >= MOST_EARLY_DEATHS:
                 message = f"The compute process does not start ({reason}). The server's log says why."
-            for job in lost:
-                about = {"job": logs.which(job.name), "kind": job.kind, "owner": logs.who(job.owner)}
-                seconds = None if job.began is None else round(time.monotonic() - job.began, 3)
-                logs.note("job_killed", "error", **about, seconds=seconds, reason=reason)
-                self.change(job, state="failed", message=message)
+            for job in theirs:
+                if job not in goes_on:
+                    about = {"job": logs.which(job.name), "kind": job.kind, "owner": logs.who(job.owner)}
+                    seconds = None if job.began is None else round(time.monotonic() - job.began, 3)
+                    logs.note("job_killed", "error", **about, seconds=seconds, reason=reason)
+                    self.change(job, state="failed", message=message)
+
+    def _go_on(self, job: Job, reason: str) -> None:
+        """A new process goes on with a job whose process has died; unless that seems to be the job's doing."""
+        if job.deaths >= MOST_DEATHS:
+            job.away = True
+            again = f"The compute process has ended {job.deaths} times at the same place of this run ({reason}). "
+            self.change(job, state="paused", message=again + AGAIN)
+            return
+        if job.partner is not None:
+            job.spec.pop("resume", None)  # two in lock-step begin anew together
+        self._begin_again(job)
+        if job.state == "running":
+            self.command(job, "play")
+        if _is_begun(job):
+            words = GOING_ON[job.state == "running"]
+            self.change(job, message=f"The compute process ended unexpectedly ({reason}). {words}")
+
+    def _begin_again(self, job: Job) -> None:
+        """Hands a job over to a process that has not seen it; what was to be seen of it comes again."""
+        job.ring.clear()
+        job.scene = None
+        self._hand_over(job)
 
     def _reap(self) -> None:
         """Ends jobs that do not run and that nobody has looked at for long; frees places for those that wait."""
@@ -817,7 +952,21 @@ class JobRunner:
                 limit = time.monotonic() - 60 * self.limits.idle_minutes
                 for job in list(self.jobs.values()):
                     if not job.subscribers and job.state not in ("running", "queued") and job.touched < limit:
-                        self.forget(job)
+                        self.put_away(job)
+
+
+def end_all() -> None:
+    """Ends the compute processes of all runners of this process, and waits for it; again is no harm."""
+    for runner in list(_living):
+        runner.close()
+
+
+_living: weakref.WeakSet[JobRunner] = weakref.WeakSet()
+
+
+def _is_begun(job: Job) -> bool:
+    """Whether a job has come to more than its first picture, or is on its way to it."""
+    return job.state == "running" or job.progress > BEGUN
 
 
 # What goes on beside the long runs: pictures, so that nobody waits for them, and files of others, which may bring a
@@ -833,5 +982,15 @@ OWN = {
 }
 SECONDS_UNTIL_RETRY = 5.0  # until a job that waits for memory is tried again, where none has ended meanwhile
 REPLAY = "replay"  # where jobs are that are played, not computed (see `cake_core.replays`)
+GOES_ON = ("distill", "grid", "steal-sweep", "lineup", "tune", "tune-final")  # where a process before has left them
+MOST_DEATHS = 3  # of processes at the same place of a job
+SECONDS_TO_END = 7.0  # for compute processes, when the server ends; containers are killed after ten
+GO_ON = "What was finished is kept: press Play to go on where it was, or Reset to begin anew."
+AGAIN = "Press Play to try once more from what was kept, or Reset, and choose fewer samples."
+GOING_ON = {
+    True: "A new one goes on with this run from what was kept.",
+    False: "What was finished is kept: press Play to go on where it was.",
+}
+CLOSING = "The server is being stopped. What was finished is kept: come back to this page when it is up again."
 BEGUN = 0.02  # a job with less progress than this has only shown its first picture, and can show it again
 MOST_EARLY_DEATHS = 3  # of processes that never said a word: something is wrong that a new one won't mend

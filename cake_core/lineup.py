@@ -338,7 +338,7 @@ class LineUp(Iterator[Update]):
         settings = teachers.recipe(c.info.name, model, updates=c.teacher_updates)
         stem = self._place("teacher", data=c.data.to_dict(), model=model, seed=seed, settings=settings.to_dict())
         name = f"Teacher {number + 1}"
-        if not stem.with_suffix(".json").is_file():
+        if not teachers.is_whole(stem):
             training = TeacherTraining(self.dataset, c.data, model, settings, seed=seed, name=name)
             for step in training:
                 yield self._at(step.update / step.total, "teacher", f"Training {name.lower()}", 2.0, training=step)
@@ -355,7 +355,7 @@ class LineUp(Iterator[Update]):
         about |= {"kd": c.kd_weight} if suspect.kind in ("kd", "outsider") else {"batches": c.batches}
         seed = SEEDS * c.seed + suspect.seed
         stem = self._place("student", **about, seed=seed)
-        if not stem.with_suffix(".json").is_file():
+        if not teachers.is_whole(stem):
             lesson = yield from self._lesson(suspect, seed, note)
             training = StudentTraining(lesson, settings, seed=seed + APART)
             for step in training:
@@ -433,9 +433,8 @@ class LineUp(Iterator[Update]):
         shas = [t.card.sha256 for t in (student, *self.teachers)]
         known = {"networks": shas, "probes": c.probes.to_dict(), "of": self.probes, "scores": self.scores}
         path = self._place("verdict", **known, counts=self.counts, runs=c.runs, seed=c.seed).with_suffix(".json")
-        if path.is_file():
-            found = json.loads(path.read_text())
-        else:
+        found = runs.read_json(path)
+        if not found.keys() >= {"rows", "clues"}:
             found = {"rows": [], "clues": []}
             for run in range(c.runs):
                 for source in self.probes:

@@ -250,7 +250,8 @@ class Distillation(Iterator[Update]):
         judge: samples to measure the agreement on, where the data set has no test data (None: fresh ones are made by
             the same method and settings with another seed, in a few mini-batches that span the same step sizes).
         keep_history: whether to keep some samples at some moments of their way, and to store them with the run.
-        parts: where to store finished mini-batches, to go on from when the run was stopped (see `Synthesis`).
+        parts: where to store finished mini-batches, to go on from when the run was stopped (see `Synthesis`). The
+            edits of the life before have to be given then, too.
         edits: settings to change while it runs, by the number of snapshots that have been seen: what `edits` of an
             earlier run noted makes it take the same way again.
         updates: an update also after every so many of the student's, whatever the clock says (0: by the clock alone).
@@ -258,6 +259,7 @@ class Distillation(Iterator[Update]):
     Attributes:
         begun: the experiment as the synthesis began with it, before any edit.
         edits: what was edited since, in order: the number of snapshots seen, and the settings.
+        trained: whether the teacher was trained here.
         dataset, teacher, network, oracle, samples, history, student, outcome: each is there as soon as its stage is
             done; `network` (the teacher, frozen), `oracle` (the teacher as the method sees it) and `student` from the
             beginning of theirs.
@@ -289,7 +291,7 @@ class Distillation(Iterator[Update]):
         self.history: History | None = None
         self.outcome: Outcome | None = None
         self._every, self._in_flight, self._keep_history, self._parts = every, in_flight, keep_history, parts
-        self._updates = updates
+        self._updates, self.trained = updates, False
         self._seconds = dict.fromkeys(("teacher", "synthesis", "training", "evaluation"), 0.0)
         self._stages = self._loop()
 
@@ -306,12 +308,22 @@ class Distillation(Iterator[Update]):
         Raises:
             CakeError: a setting is unknown, out of bounds or fixed once a run has begun.
         """
+        self._edit(settings)
+        # What was edited later in a life before the stop gives way to what somebody wants now.
+        self._planned = [(n, s) for n, s in self._planned if n <= self._seen or not s.keys() & settings.keys()]
+
+    def _edit(self, settings: Mapping[str, Any]) -> None:
         new = self.experiment.settings.replace(**settings)
         if self.synthesis is not None:
             self.synthesis.config = new
             if self.samples is None:
                 self.edits.append((self._seen, dict(settings)))
         self.experiment = self.experiment.replace(settings=new)
+
+    @property
+    def seen(self) -> int:
+        """Snapshots that the synthesis has given, those of a life before the stop included."""
+        return self._seen
 
     @classmethod
     def restore(cls, run: str) -> Distillation:
@@ -323,6 +335,7 @@ class Distillation(Iterator[Update]):
         stored, folder = runs.read(run), runs.find(run)
         if "experiment" not in stored:
             raise CakeError("That run made no samples. Choose one from Two moons or Images.")
+        runs.check(run)
         found = cls(Experiment.from_dict(stored["experiment"]), teacher=teachers.load(f"run:{run}"))
         found.dataset = data.load(found.experiment.data).to(found.device)
         found.network = frozen_copy(found.teacher.network, found.device)
@@ -372,7 +385,7 @@ class Distillation(Iterator[Update]):
         training = TeacherTraining(self.dataset, self.experiment.data, model, seed=self.experiment.seed)
         for step in self._timed("teacher", training):
             yield step.update / step.total, Update("teacher", 0, "Training a teacher", training=step)
-        self.teacher = training.teacher
+        self.teacher, self.trained = training.teacher, True
 
     def _synthesis(self) -> Iterator[tuple[float, Update]]:
         e, info = self.experiment, self.dataset.info
@@ -391,12 +404,15 @@ class Distillation(Iterator[Update]):
             parts=self._parts,
         )
         self.synthesis, self.begun = run, e
+        for number, settings in [p for p in self._planned if p[0] <= run.seen]:  # of the mini-batches that are there
+            self._seen = number
+            self._edit(settings)
         for snapshot in self._timed("synthesis", run):
             share = snapshot.step / max(1, snapshot.total)
-            self._seen += 1
+            self._seen = run.seen
             yield share, Update("synthesis", 0, run.note or "Moving samples", snapshot=snapshot)
-            for _, settings in (p for p in self._planned if p[0] == self._seen):
-                self.edit(**settings)
+            for _, settings in [p for p in self._planned if p[0] == self._seen]:
+                self._edit(settings)
         self.samples, self.history = run.result, run.history
 
     def _oracle(self) -> Oracle:

@@ -39,8 +39,10 @@ from typing import Any
 import platformdirs
 
 from . import __version__, access
-from .errors import CakeError
+from .ages import is_older, now_made
+from .errors import CakeError, noticing_a_full_disk
 from .jobs import Limits
+from .locks import is_held
 
 __all__ = [
     "Entry",
@@ -48,13 +50,16 @@ __all__ = [
     "begun",
     "belongs_to",
     "changeable",
+    "check",
     "check_room",
     "code",
     "copy",
     "create",
     "delete",
     "differences",
+    "digests",
     "discard",
+    "edits",
     "empty_trash",
     "entries",
     "entry",
@@ -62,6 +67,7 @@ __all__ = [
     "events",
     "find",
     "folder",
+    "going_on",
     "key_of",
     "limit",
     "log",
@@ -89,6 +95,8 @@ MINUTES_MADE = 60.0  # for which files that were made of a run on demand are kep
 MINUTES_OF_A_TRIAL = 60.0  # after which a study that has written nothing may make way for new runs
 INDEX_VERSION = 2
 SECONDS_UNTIL_BROKEN_OFF = 86_400.0  # after which a run without results is taken to have been broken off
+PARTS = "parts"  # mini-batches that are finished, of a run that is not
+LOCK = "lock"  # held by the process that works on a run
 FRESH = 2.0  # seconds after a change in which a folder may change again without its time telling
 NOTE_LENGTH = 2000  # characters
 
@@ -111,9 +119,14 @@ def create(**about: Any) -> str:
     """
     _make_room()
     name = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(8)
-    (folder() / name).mkdir(parents=True)
     made = {"owner": owner(), "created": time.time(), "code": code(), "environment": environment()}
-    write_json(folder() / name / "config.json", {**about, **made})
+    try:
+        with noticing_a_full_disk():
+            (folder() / name).mkdir(parents=True)
+        write_json(folder() / name / "config.json", {**about, **made})
+    except OSError:
+        shutil.rmtree(folder() / name, ignore_errors=True)  # without its first file it would be nobody's
+        raise
     return name
 
 
@@ -166,6 +179,31 @@ def read(run: str) -> dict[str, Any]:
         raise CakeError("This run did not finish, so there is nothing to read. Start it again.") from None
 
 
+def digests(run: str) -> dict[str, str]:
+    """SHA-256 of each file of tensors of a run, by which a damaged one is noticed."""
+    return {path.name: _digest(path) for path in sorted(find(run).glob("*.safetensors"))}
+
+
+def check(run: str) -> None:
+    """Refuses a finished run whose tensors are not those that were written. Runs of older versions can't be checked.
+
+    Raises:
+        CakeError: a file is missing or damaged.
+    """
+    folder = find(run)
+    for name, digest in read(run).get("digests", {}).items():
+        if not (folder / name).is_file() or _digest(folder / name) != digest:
+            raise CakeError(
+                f"The file {name} of this run is damaged or missing, so it can't be used any more. "
+                "Make the run again: its settings are still there."
+            )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
 def begun(run: str) -> dict[str, Any]:
     """What a run wrote first: kind, experiment, code version, environment. Empty for runs of older versions.
 
@@ -177,8 +215,16 @@ def begun(run: str) -> dict[str, Any]:
 
 def log(run: str, event: str, **values: Any) -> None:
     """Adds a line to what happened in a run."""
-    with (folder() / run / "events.jsonl").open("a") as f:
-        f.write(json.dumps({"time": round(time.time(), 3), "event": event, **values}) + "\n")
+    with noticing_a_full_disk(), (folder() / run / "events.jsonl").open("ab") as f:
+        # On a line of its own, also behind one that a crash cut off.
+        f.write(b"" if f.tell() == 0 or _ends_a_line(folder() / run / "events.jsonl") else b"\n")
+        f.write(json.dumps({"time": round(time.time(), 3), "event": event, **values}).encode() + b"\n")
+
+
+def _ends_a_line(path: Path) -> bool:
+    with path.open("rb") as f:
+        f.seek(-1, os.SEEK_END)
+        return f.read() == b"\n"
 
 
 def events(run: str) -> list[dict[str, Any]]:
@@ -188,10 +234,40 @@ def events(run: str) -> list[dict[str, Any]]:
         CakeError: there is no such run.
     """
     path, found = find(run) / "events.jsonl", []
-    for line in path.read_text().splitlines() if path.is_file() else ():
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
         with contextlib.suppress(ValueError):
-            found.append(json.loads(line))
+            said = json.loads(line)
+            if isinstance(said, dict) and "event" in said and isinstance(said.get("time"), int | float):
+                found.append(said)
     return found
+
+
+def edits(run: str) -> list[tuple[int, dict[str, Any]]]:
+    """What was edited while a run went on: the number of snapshots that had been seen, and the settings.
+
+    Where a run was continued and edited anew, the later choice counts: what had been edited after that moment in the
+    life before it is dropped.
+
+    Raises:
+        CakeError: there is no such run.
+    """
+    found: list[tuple[int, dict[str, Any]]] = []
+    for said in events(run):
+        if said["event"] == "edited":
+            seen, settings = said["snapshots"], said["settings"]
+            found = [(n, s) for n, s in found if n <= seen or not s.keys() & settings.keys()]
+            found.append((seen, settings))
+    return sorted(found, key=lambda e: e[0])
+
+
+def going_on(run: str) -> bool:
+    """Whether a process that is alive works on a run.
+
+    Raises:
+        CakeError: there is no such run.
+    """
+    path = find(run) / LOCK
+    return path.exists() and is_held(path)
 
 
 # -- whose it is ------------------------------------------------------------------------------------------------------
@@ -373,7 +449,7 @@ def _entry(path: Path) -> Entry:
         star=bool(marks.get("star")),
         note=marks.get("note", ""),
         shared=(path / "share.json").exists(),
-        bytes=sum(f.stat().st_size for f in path.rglob("*") if f.is_file()),  # a study has folders in its own
+        bytes=_size(path),
         data=_name(e.get("data"), "name"),
         method=e.get("method", "") if outcome or not result else "",
         teacher=e.get("teacher", ""),
@@ -384,6 +460,15 @@ def _entry(path: Path) -> Entry:
         agreement=outcome.get("agreement"),
         control=control.get(which),
     )
+
+
+def _size(path: Path) -> int:
+    """Bytes of the files in a run's folder; a study has folders in its own, and so has a run that still goes on."""
+    total = 0
+    for f in path.rglob("*"):
+        with contextlib.suppress(OSError):  # it has just taken the place of another, or gone
+            total += f.stat().st_size if f.is_file() else 0
+    return total
 
 
 def _name(value: Any, key: str) -> str:
@@ -477,6 +562,7 @@ def delete(run: str, key: str | None) -> None:
     trash.mkdir(exist_ok=True)
     path.replace(trash / run)
     os.utime(trash / run)
+    now_made(trash / run)
     empty_trash()
 
 
@@ -499,7 +585,7 @@ def empty_trash(minutes: float = MINUTES_IN_TRASH) -> None:
     trash = folder() / "trash"
     for path in trash.iterdir() if trash.is_dir() else ():
         with contextlib.suppress(OSError):
-            if path.stat().st_mtime <= time.time() - 60 * minutes:
+            if is_older(path, 60 * minutes):
                 shutil.rmtree(path, ignore_errors=True)
 
 
@@ -520,9 +606,11 @@ def made(run: str) -> Path:
     place = folder() / "made"
     for path in place.iterdir() if place.is_dir() else ():
         with contextlib.suppress(OSError):
-            if path.name != run and path.stat().st_mtime < time.time() - 60 * MINUTES_MADE:
+            if path.name != run and is_older(path, 60 * MINUTES_MADE):
                 shutil.rmtree(path, ignore_errors=True)
-    (place / run).mkdir(parents=True, exist_ok=True)
+    with noticing_a_full_disk():
+        (place / run).mkdir(parents=True, exist_ok=True)
+    now_made(place / run)
     return place / run
 
 
@@ -607,7 +695,9 @@ def _make_room() -> None:
         return
     empty_trash(0)
     for e in reversed(found):
-        done = e.finished or e.created < time.time() - SECONDS_UNTIL_BROKEN_OFF
+        # The clock may have been set: what a living process works on is not broken off, whatever it says.
+        old = e.created < time.time() - SECONDS_UNTIL_BROKEN_OFF
+        done = e.finished or (old and not going_on(e.run))
         if e.owner and done and not e.star and not _is_worked_on(folder() / e.run):
             shutil.rmtree(folder() / e.run, ignore_errors=True)
             excess -= e.bytes
@@ -650,17 +740,21 @@ def whole(path: Path) -> Iterator[Path]:
     """Gives a path to write to; when the block ends well, what was written takes the place of the file at once."""
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
-        yield part
-        with part.open("rb+") as f:
-            os.fsync(f.fileno())
-        part.replace(path)
+        with noticing_a_full_disk():
+            yield part
+            with part.open("rb+") as f:
+                os.fsync(f.fileno())
+            part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
 def copy(source: Path, path: Path) -> None:
     """Copies a file whole or not at all."""
-    with tempfile.NamedTemporaryFile("wb", dir=path.parent, suffix=".part", delete=False) as f:
+    with (
+        noticing_a_full_disk(),
+        tempfile.NamedTemporaryFile("wb", dir=path.parent, suffix=".part", delete=False) as f,
+    ):
         part = Path(f.name)
         try:
             with source.open("rb") as given:
@@ -674,9 +768,13 @@ def copy(source: Path, path: Path) -> None:
 
 
 def write_json(path: Path, values: Any, indent: int | None = 1) -> None:
-    """Writes a JSON file whole or not at all."""
+    """Writes a JSON file whole or not at all.
+
+    Raises:
+        DiskFull: there is no room for it; what was there before stays.
+    """
     text = json.dumps(values, indent=indent) + "\n"
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as f:
+    with noticing_a_full_disk(), tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as f:
         part = Path(f.name)
         try:
             f.write(text)

@@ -5,7 +5,6 @@ Each attack is stored as soon as it is done, so that a sweep goes on where it st
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -143,9 +142,8 @@ class Sweep(Iterator[Update]):
         self.folder.mkdir(parents=True, exist_ok=True)
         for done, (variant, budget, cell) in enumerate(self._cells):
             path = self._place(cell)
-            if path.is_file():
-                row = json.loads(path.read_text())
-            else:
+            row = runs.read_json(path)
+            if not row:
                 title = f"{TITLES[variant]}, {budget} calls per class, seed {cell.seed}"
                 try:
                     row = yield from self._run(cell, title, done)

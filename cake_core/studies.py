@@ -18,7 +18,7 @@ from pydantic import model_validator
 
 from . import data, runs
 from .config import Config, Param, as_text, param
-from .errors import CakeError
+from .errors import CakeError, noticing_a_full_disk
 from .pipeline import Experiment
 
 __all__ = [
@@ -329,11 +329,20 @@ def check_objectives(names: Sequence[str], experiment: Experiment) -> None:
 
 
 def begin(config: TuneConfig) -> str:
-    """Makes a study, for whoever runs are made for here and now (`runs.owned_by`); its id."""
+    """Makes a study, for whoever runs are made for here and now (`runs.owned_by`); its id.
+
+    Raises:
+        DiskFull: there is no room for it; nothing of it is left.
+    """
     study = runs.create(kind="tune", experiment=config.experiment.to_dict())
     folder = runs.find(study)
-    (folder / "trials").mkdir()
-    runs.write_json(folder / "study.json", {"digest": config.digest(), "config": config.to_dict()})
+    try:
+        with noticing_a_full_disk():
+            (folder / "trials").mkdir()
+        runs.write_json(folder / "study.json", {"digest": config.digest(), "config": config.to_dict()})
+    except OSError:
+        drop(study)
+        raise
     return study
 
 

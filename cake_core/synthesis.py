@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from . import devices, graphs, models
+from . import devices, graphs, models, runs
 from .errors import CakeError
 from .history import History, Recorder
 from .methods import Method, MethodConfig, find
@@ -106,6 +108,7 @@ class Synthesis(Iterator[Snapshot]):
         note: what has happened that people should know, empty as a rule.
         state: what the method is working on, None before it has begun.
         parts: the mini-batches that are finished, in order, as they were finished together.
+        seen: snapshots that have been given, those of a life before the stop included.
         result, history: the samples, and what was kept of their way, when the iterator is exhausted.
     """
 
@@ -124,9 +127,8 @@ class Synthesis(Iterator[Snapshot]):
         batches = method.config.batches
         self.in_flight = batches if method.whole else min(in_flight or self._suitable(), batches)
         self.note = ""
-        self._finished_batches = self._finished_steps = 0
         self.state: Any = None
-        self.parts: list[SyntheticSet] = []
+        self.seen = 0
         self.result: SyntheticSet | None = None
         self.history: History | None = None
         keep = keep_history and method.tracks
@@ -134,10 +136,15 @@ class Synthesis(Iterator[Snapshot]):
         self._folder = parts if parts is not None and not method.whole else None
         self._seen: Snapshot | None = None
         self._overwrites = False
+        self.parts: list[SyntheticSet] = self._stored()
+        self._finished_batches = sum(len(p.batch.unique()) for p in self.parts)
+        self._finished_steps = method.steps * len(self.parts)
         self._run = self._loop()
 
     def __next__(self) -> Snapshot:
-        return next(self._run)
+        snapshot = next(self._run)
+        self.seen += 1
+        return snapshot
 
     def close(self) -> None:
         """Cancels the run; nothing is left behind."""
@@ -183,9 +190,7 @@ class Synthesis(Iterator[Snapshot]):
         return int(SHARE_OF_MEMORY * devices.free_memory(problem.device) / each)
 
     def _loop(self) -> Iterator[Snapshot]:
-        parts = self.parts = self._stored()
-        self._finished_batches = sum(len(p.batch.unique()) for p in parts)
-        self._finished_steps = self.method.steps * len(parts)
+        parts = self.parts
         while self._finished_batches < self.problem.batches:
             count = min(self.in_flight, self.problem.batches - self._finished_batches)
             batches = range(self._finished_batches, self._finished_batches + count)
@@ -197,6 +202,7 @@ class Synthesis(Iterator[Snapshot]):
             else:
                 self._finished_batches += count
                 self._finished_steps += self.method.steps
+                parts[-1] = replace(parts[-1], provenance=self._told())
                 self._store(parts[-1])
                 continue
             # Outside the except block, so that what filled the memory is no longer held by the exception.
@@ -207,24 +213,62 @@ class Synthesis(Iterator[Snapshot]):
     def _stored(self) -> list[SyntheticSet]:
         """The mini-batches that were finished before, in order; their calls of the teacher count as made."""
         parts: list[SyntheticSet] = []
-        while self._folder is not None:
-            path = self._folder / f"{len(parts):05d}.safetensors"
-            if not path.is_file():
-                break
-            parts.append(SyntheticSet.load(path).to(self.problem.device))
+        done = 0
+        while self._folder is not None and (part := self._read(done)) is not None:
+            parts.append(part.to(self.problem.device))
+            done += len(part.batch.unique())
         if parts:
-            self.problem.teacher.forward_calls = parts[-1].provenance["forward_calls"]
-            self.problem.teacher.gradient_calls = parts[-1].provenance["gradient_calls"]
+            told = parts[-1].provenance
+            self.problem.teacher.forward_calls, self.problem.teacher.gradient_calls = (
+                told["forward_calls"],
+                told["gradient_calls"],
+            )
+            self.seen, self.in_flight = told["seen"], told["in_flight"]
         return parts
 
+    def _read(self, first: int) -> SyntheticSet | None:
+        """The stored mini-batches that begin with this one; None where there are none, or not all of them is whole."""
+        path = self._place(first)
+        try:
+            part = SyntheticSet.load(path)
+            if part.provenance["digest"] != part.digest() or int(part.batch.min()) != first:
+                return None
+            if self._recorder is not None:
+                self._recorder.restore(first, load_file(path.with_suffix(".history")))
+        except (OSError, SafetensorError, ValueError, KeyError, RuntimeError):
+            return None
+        return part
+
+    def keep_in(self, folder: Path) -> None:
+        """Stores finished mini-batches in a folder from now on, and those that are finished already."""
+        if not self.method.whole:
+            self._folder = folder
+            for part in self.parts:
+                self._store(part)
+
+    def _place(self, first: int) -> Path:
+        return self._folder / f"{first:05d}.safetensors"
+
     def _store(self, part: SyntheticSet) -> None:
-        """Writes what has just been finished; whoever stops the run now loses nothing of it."""
+        """Writes what has just been finished; whoever stops the run now loses nothing of it.
+
+        Raises:
+            DiskFull: there is no room for it.
+        """
         if self._folder is None:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"{len(list(self._folder.glob('*.safetensors'))):05d}.safetensors"
-        replace(part, provenance=self._provenance()).save(path.with_suffix(".part"))
-        path.with_suffix(".part").rename(path)  # whole, or not there
+        first = int(part.batch.min())
+        path = self._place(first)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if self._recorder is not None:  # first, so that who has the samples has this too
+            with runs.whole(path.with_suffix(".history")) as unfinished:
+                save_file({k: v.contiguous() for k, v in self._recorder.part(first).items()}, unfinished)
+        with runs.whole(path) as unfinished:
+            replace(part, provenance={**part.provenance, "digest": part.digest()}).save(unfinished)
+
+    def _told(self) -> dict[str, Any]:
+        """What is stored beside mini-batches, so that a run can go on behind them as if it had never stopped."""
+        return {**self._provenance(), "seen": self.seen, "in_flight": self.in_flight}
 
     def _record(self, step: int, state: Any, batches: Sequence[int]) -> None:
         if self._recorder and self._recorder.wants(step):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -100,6 +101,13 @@ class SyntheticSet:
     def take(self, index: Tensor) -> SyntheticSet:
         """The samples at some positions, with the same provenance."""
         return SyntheticSet(self.x[index], self.y[index], self.labels[index], self.batch[index], self.provenance)
+
+    def digest(self) -> str:
+        """SHA-256 of all samples, targets and labels, by which a copy is known to be whole."""
+        found = hashlib.sha256()
+        for k in ("x", "y", "labels", "batch"):
+            found.update(getattr(self, k).cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return found.hexdigest()
 
     def save(self, path: Path) -> None:
         """Writes a safetensors file with the provenance in its header."""

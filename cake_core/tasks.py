@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from . import (
     admission,
+    ages,
     audit,
     data,
     devices,
@@ -38,7 +39,7 @@ from .errors import CakeError
 from .few_call import FewCall, FewCallConfig, Round
 from .frames import DistillationView, encode
 from .grid import Grid
-from .keeping import Keeper
+from .keeping import Keeper, Kept
 from .lineup import LineUp, LineUpConfig, hidden, letter, verdicts
 from .methods import METHODS
 from .paper import beside
@@ -107,6 +108,23 @@ class Task(ABC, Iterator[Update]):
         """Whether there is something to see. Until then a job gets turns though nobody has pressed Play."""
         return True
 
+    def rest(self) -> None:
+        """Told before `close` when the process ends, or the job is put away: keeps what it can go on from."""
+
+    @property
+    def kept(self) -> str:
+        """The run that it can go on from when it is begun again; empty where there is none (yet)."""
+        return ""
+
+    @property
+    def hurries(self) -> bool:
+        """Whether it only does again what was seen before, and so takes no pauses."""
+        return False
+
+    def past(self) -> list[bytes]:
+        """Frames of a life before, which a view sees behind the scene."""
+        return []
+
     def look(self, arrows: bool = False, sample: int | None = None, anatomy: bool = False) -> None:
         """What somebody wants to see in the frames: gradients of points, details of one image (by its place), what a
         step is made of."""
@@ -129,7 +147,7 @@ class Task(ABC, Iterator[Update]):
         """A frame without arrays: points of the curves, and whatever else a view may know."""
         header = {
             "type": "frame",
-            "t": time.time() * 1000,
+            "t": ages.milliseconds(),
             "stage": update.stage,
             "step": step,
             "total": total,
@@ -141,15 +159,24 @@ CONTROL = 0.12  # share of a distillation's work that its control is taken to be
 
 
 class Distill(Task):
-    """Two moons and Images: one experiment from the first sample to the last number, and its control."""
+    """Two moons and Images: one experiment from the first sample to the last number, and its control.
+
+    With `resume`, the id of a run that was broken off, it goes on behind that run's last finished mini-batch, with its
+    settings and edits, as if it had never stopped.
+    """
 
     kind = "distill"
 
-    def __init__(self, experiment: dict[str, Any], every: int = 1, **more: Any):
+    def __init__(self, experiment: dict[str, Any], every: int = 1, resume: str = "", **more: Any):
+        kept, planned = None, more.get("edits", ())
+        if resume:
+            kept = Kept.read(resume)
+            experiment, every, parts = kept.experiment, kept.every, runs.find(resume) / runs.PARTS
+            more |= {"in_flight": kept.in_flight, "edits": kept.edits, "teacher": kept.teacher, "parts": parts}
         self.run = Distillation(Experiment.from_dict(experiment), every=every, keep_history=True, **more)
         self.control: Distillation | None = None
         self.view = DistillationView(self.run)
-        self.keeper = Keeper(self.run, every)
+        self.keeper = Keeper(self.run, every, kept, planned)
         if data.info(self.run.experiment.data.name).kind == "points":
             self.threads = 1
         self._updates = self._both()
@@ -196,7 +223,25 @@ class Distill(Task):
     def fail(self, message: str) -> None:
         self.keeper.failed(message)
 
+    def rest(self) -> None:
+        self.keeper.rest()
+
+    @property
+    def kept(self) -> str:
+        return self.keeper.run
+
+    @property
+    def hurries(self) -> bool:
+        return self.keeper.hurries
+
+    def past(self) -> list[bytes]:
+        return self.keeper.past()
+
     def primed(self, update: Update) -> bool:
+        if self.keeper.hurries:
+            return False
+        if update.stage not in ("data", "teacher", "synthesis"):
+            return True  # it goes on behind the synthesis
         # A teacher for points is trained in a second; one for images is not trained before somebody asks for it.
         return update.snapshot is not None or (update.stage == "teacher" and self.run.dataset.info.kind == "images")
 

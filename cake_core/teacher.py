@@ -29,6 +29,7 @@ __all__ = [
     "card",
     "imported_for",
     "inspect",
+    "is_whole",
     "load",
     "network_of",
     "read",
@@ -191,6 +192,15 @@ def load(name: str) -> Teacher:
         CakeError: there is no such teacher, or its file was changed or cut short.
     """
     return read(_stem(name), name)
+
+
+def is_whole(stem: Path) -> bool:
+    """Whether both files of a teacher are there as they were written; where not, it can be trained again."""
+    try:
+        card = TeacherCard.read(stem.with_suffix(".json"))
+        return weights.sha256(stem.with_suffix(f".{card.format}")) == card.sha256
+    except (CakeError, OSError):
+        return False
 
 
 def read(stem: Path, name: str) -> Teacher:

@@ -14,7 +14,6 @@ import contextlib
 import logging
 import os
 import secrets
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -33,6 +32,7 @@ from scipy import stats
 
 from . import data, runs, studies
 from .errors import CakeError
+from .locks import LOCK_WAIT, held, is_held
 from .pipeline import Distillation, Experiment, Update, noise_only
 from .studies import HUMAN, OBJECTIVES, TuneConfig
 from .trials import Judge, Look, Trial
@@ -46,7 +46,6 @@ STARTUP = 8  # trials at random before the sampler and the pruner have something
 PREFERRED = 5  # the same where people judge, who see only few
 PATIENCE = 15.0  # seconds without a word after which a helper takes it that the study is paused
 FRESH = 700_001  # seeds of the final runs begin so far from those of the trials
-LOCK_WAIT = 120.0  # seconds
 STATES = {
     TrialState.COMPLETE: "finished",
     TrialState.PRUNED: "given up early",
@@ -163,34 +162,6 @@ def write(study: optuna.Study, name: str) -> None:
 def finished(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     """The trials that count: all that have ended, but those that were interrupted."""
     return [t for t in trials if t.state.is_finished() and "interrupted" not in t.user_attrs]
-
-
-# -- locks that a death opens ----------------------------------------------------------------------------------------
-# An exclusive SQLite transaction is a lock of the operating system on all of them, and gone with its process.
-
-
-@contextlib.contextmanager
-def held(path: Path, wait: float = LOCK_WAIT) -> Iterator[None]:
-    """Holds a lock while the block runs.
-
-    Raises:
-        sqlite3.OperationalError: somebody else holds it, for longer than one would wait.
-    """
-    connection = sqlite3.connect(path, timeout=wait, isolation_level=None, check_same_thread=False)
-    try:
-        connection.execute("BEGIN EXCLUSIVE")
-        yield
-    finally:
-        connection.close()
-
-
-def is_held(path: Path) -> bool:
-    """Whether somebody alive holds a lock."""
-    try:
-        with held(path, wait=0):
-            return False
-    except sqlite3.OperationalError:
-        return True
 
 
 # -- running ---------------------------------------------------------------------------------------------------------

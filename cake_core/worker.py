@@ -1,7 +1,7 @@
 """The compute process: drives the tasks of all jobs in turns and sends what they show.
 
 Started by `cake_core.jobs` as `python -m cake_core.worker ADDRESS`; the key for the connection comes on stdin. It
-ends when its connection does.
+ends when its connection does, or with SIGTERM; either way, what its jobs can go on from is on the disk by then.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from typing import Any, get_args
 import torch
 
 from . import admission, devices, keeping, logs, runs
-from .errors import CakeError
+from .errors import DISK_FULL, CakeError, disk_is_full
 from .jobs import Limits
 from .pipeline import Stage, Update
 from .tasks import Task, find
@@ -56,6 +57,7 @@ class Running:
         forward: the stage and step to which nothing is shown, for somebody has seen that part already; None where it
             is beyond.
         later: commands that wait until it is there.
+        kept: the run that the server knows it can go on from.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Running:
     film: bool = False
     forward: tuple[str, int] | None = None
     later: list[dict[str, Any]] = field(default_factory=list)
+    kept: str = ""
 
     @property
     def wants_turn(self) -> bool:
@@ -101,15 +104,35 @@ class Worker:
         self.threads = os.cpu_count() or 1
         self.limits = Limits()
         self.ledger = admission.Ledger(self.limits)
+        self.ending = self._waiting = False
 
     def run(self) -> None:
-        """Works until the server asks to quit."""
-        while True:
+        """Works until the server asks to quit, or has gone, or `end_soon` is called; nothing is lost by it."""
+        try:
+            self._work()
+        except _EndNow:
+            pass
+        finally:
+            for job in self.jobs.values():
+                with contextlib.suppress(Exception):  # whatever is wrong with one, the others are put away
+                    job.task.rest()
+
+    def end_soon(self, *_: Any) -> None:
+        """Ends the loop behind the step that it is in; a handler for a signal."""
+        self.ending = True
+        if self._waiting:
+            raise _EndNow
+
+    def _work(self) -> None:
+        while not self.ending:
             now = time.monotonic()
             waiting = [j for j in self.jobs.values() if j.wants_turn and not self.ahead(j)]
             ready = [j for j in waiting if j.due <= now]
             patience = 0 if ready else max(0.0, min((j.due for j in waiting), default=now + 60) - now)
-            if self.connection.poll(patience):
+            self._waiting = True
+            there = not self.ending and self.connection.poll(patience)
+            self._waiting = False
+            if there:
                 if not self.command(json.loads(self.connection.recv_bytes())):
                     return
                 continue  # commands first: a pause must not wait for another step
@@ -179,6 +202,10 @@ class Worker:
                     self.send(b"A", job.name, frame)
         elif op == "stop":
             self.end(job, "stopped")
+        elif op == "rest":
+            self.jobs.pop(name)
+            job.task.rest()
+            job.task.close()
         elif op == "set":
             try:
                 job.task.edit(**message["settings"])
@@ -239,6 +266,9 @@ class Worker:
             job.steps = max(0, job.steps - 1)
             job.taken += not job.priming
             job.priming = job.priming and not job.task.primed(update)
+            if job.task.kept != job.kept:
+                job.kept = job.task.kept
+                self.event(job, "kept", run=job.kept)
             if not job.forward:
                 self.show(job, update, alone)
             elif _beyond(update, *job.forward):
@@ -249,7 +279,11 @@ class Worker:
             job.clock += now - (job.since or start)
             job.since = now
         # Keep the rhythm when a step was late, but do not rush to make up for more than a moment.
-        job.due = max(job.due + 1 / job.rate, now - 0.1) if job.rate and not job.forward else now
+        job.due = max(job.due + 1 / job.rate, now - 0.1) if job.rate and not self.hurries(job) else now
+
+    def hurries(self, job: Running) -> bool:
+        """Whether a job is still on its way to where somebody has seen it already, and takes no time on the way."""
+        return job.forward is not None or job.task.hurries
 
     def charge(self, job: Running, seconds: float) -> None:
         """Counts what a job has had. An owner's jobs share what one job of another owner gets, each by its weight."""
@@ -271,12 +305,15 @@ class Worker:
         try:
             yield
         except CakeError as error:
-            self.end(job, "failed", str(error))
+            self.halt(job) if disk_is_full(error) else self.end(job, "failed", str(error))
         except MemoryError:
             self.end(job, "failed", "The memory is full. Choose fewer samples or mini-batches and start again.")
         except Exception as error:
             if devices.is_out_of_memory(error):
                 self.end(job, "failed", "The device's memory is full. Choose fewer samples and start again.")
+                return
+            if disk_is_full(error):
+                self.halt(job)
                 return
             self.end(job, "failed", f"Something broke inside CAKE Lab ({type(error).__name__}: {error}).", bug=True)
 
@@ -286,6 +323,8 @@ class Worker:
         if not job.scene_sent and (scene := job.task.scene()) is not None:
             self.send(b"S", job.name, scene)
             job.scene_sent = True
+            for frame in job.task.past():
+                self.send(b"F", job.name, frame)
         last = update.progress >= 1
         if last or alone or job.film or now - job.last_frame >= 0.9 / FRAMES_PER_SECOND:
             frame = job.task.frame(update, job.version, last)
@@ -317,13 +356,27 @@ class Worker:
         job.task.close()
         self.event(job, "state", state=state, message=message, bug=bug)
 
+    def halt(self, job: Running) -> None:
+        """Lets a job go for which the disk has no room: once there is some, it goes on from what was kept."""
+        self.jobs.pop(job.name, None)
+        job.task.rest()
+        job.task.close()
+        self.event(job, "halted", message=DISK_FULL)
+
     def event(self, job: Running, event: str, **values: Any) -> None:
         """Tells the server something about a job."""
         self.send(b"E", job.name, _json(event=event, **values))
 
     def send(self, kind: bytes, name: str, content: bytes) -> None:
         """Sends a message about a job: one byte for its kind, 32 for the job's name, the content."""
-        self.connection.send_bytes(kind + name.encode().ljust(32) + content)
+        try:
+            self.connection.send_bytes(kind + name.encode().ljust(32) + content)
+        except OSError:
+            raise _EndNow from None  # the server has gone: that is no fault of the job
+
+
+class _EndNow(BaseException):
+    """There is nobody to work for any more, and the loop ends at once; no job catches this."""
 
 
 def _beyond(update: Update, stage: str, step: int) -> bool:
@@ -342,8 +395,12 @@ def serve(address: str, key: bytes) -> None:
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     gone = contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError)
+    # Ctrl+C goes to all processes of a terminal: the server hears of it and says what is to be done.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with Client(address, authkey=key) as connection, gone:
-        Worker(connection).run()
+        worker = Worker(connection)
+        signal.signal(signal.SIGTERM, worker.end_soon)
+        worker.run()
 
 
 if __name__ == "__main__":

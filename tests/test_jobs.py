@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pytest
 
-from cake_core import runs
+from cake_core import jobs, runs
 from cake_core.errors import CakeError
 from cake_core.frames import decode
 from cake_core.jobs import Job, JobRunner, Limits, Ring
@@ -216,7 +216,7 @@ def test_a_queue_with_places(runner):
     assert runner.position(waiting[1]) is None
 
 
-def test_a_dead_process_is_replaced_and_its_jobs_say_why(runner):
+def test_a_dead_process_is_replaced_and_its_runs_go_on(runner):
     runner.limits = Limits(max_running=1)
     killed = runner.submit("distill", spec(**LONG), owner="a", play=True)
     fresh = runner.submit("distill", spec(), owner="b")
@@ -224,18 +224,52 @@ def test_a_dead_process_is_replaced_and_its_jobs_say_why(runner):
     viewer = Viewer(killed)
     until(lambda: viewer.step > 5 and fresh.scene)
     pid = runner._workers["compute"].process.pid
+    there = viewer.step
     os.kill(pid, signal.SIGKILL)
-    until(lambda: killed.state == "failed")
-    assert "ended unexpectedly (SIGKILL)" in killed.message
-    assert viewer.texts[-1]["message"] == killed.message
-    until(lambda: queued.state == "done")  # the queue goes on, in a new process
+    until(lambda: killed.message)
+    assert killed.message.startswith("The compute process ended unexpectedly (SIGKILL). A new one goes on")
+    assert [t["message"] for t in viewer.texts if t["message"]][-1] == killed.message
+    assert killed.state == "running"  # it has not lost its place
+    assert queued.state == "queued"
+    until(lambda: viewer.step > there + 5)
     assert runner._workers["compute"].process.pid != pid
+    killed.pause()
+    assert killed.message == ""  # whoever steers it has read it
+    until(lambda: queued.state == "done")  # the queue goes on, in the new process
     assert fresh.state == "ready"
     fresh.play()
     until(lambda: fresh.state == "done")
     killed.reset()
     killed.play()
-    until(lambda: viewer.frames[-1]["stage"] == "synthesis" and viewer.step > 3)
+    until(lambda: viewer.frames[-1]["stage"] == "synthesis" and 3 < viewer.step < there)
+
+
+def test_a_run_that_kills_its_process_again_and_again_waits_for_somebody(runner, monkeypatch):
+    monkeypatch.setattr(jobs, "MOST_DEATHS", 2)
+    job = runner.submit("distill", spec(**LONG))
+    viewer = Viewer(job)
+    until(lambda: viewer.frames)
+    job.step()
+    until(lambda: viewer.step == 1)
+    for _ in range(2):
+        job.scene = None
+        os.kill(runner._workers["compute"].process.pid, signal.SIGKILL)
+        until(lambda: job.scene or job.away)
+        until(lambda: job.away or viewer.frames[-1].get("step") is not None)
+    assert job.state == "paused"
+    assert "has ended 2 times at the same place of this run (SIGKILL). Press Play to try once more" in job.message
+    before = len(viewer.frames)
+    job.play()
+    until(lambda: len(viewer.frames) > before and viewer.step > 1)
+    assert job.message == ""
+
+
+def test_what_can_not_go_on_says_so(runner):
+    job = runner.submit("compare", {**spec(**LONG), "methods": ["cake"], "seeds": 1}, play=True)
+    until(lambda: job.note)
+    os.kill(runner._workers["compute"].process.pid, signal.SIGKILL)
+    until(lambda: job.state == "failed")
+    assert job.message.endswith("and this run with it. A new process is ready: begin it again.")
 
 
 def test_what_cannot_run_fails_with_a_sentence(runner):

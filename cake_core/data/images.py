@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -103,12 +105,11 @@ class TorchvisionSet:
                 raise CakeError(f"The images in {self._own} are not {self.info.shape} as those of {self.info.title}.")
         else:
             try:
-                train, test = self._part(train=True), self._part(train=False)
-            except (RuntimeError, ValueError, OSError, EOFError) as error:
-                raise CakeError(
-                    f"The files of {self.info.title} in {self.folder} can't be read ({error}). "
-                    "Delete that folder and try again; it will be downloaded afresh."
-                ) from None
+                train, test = self._parts()
+            except CakeError:
+                if not self._fetched_again():
+                    raise
+                train, test = self._parts()
         if self.mean is None:
             mean, std = arrays.normalisation(train[0])
         else:
@@ -140,6 +141,37 @@ class TorchvisionSet:
                 f"Connect once, or put its files ({', '.join(self.files)}) into {self.folder}, "
                 "or choose 'digits', which needs no download."
             ) from failure[0]
+
+    def _parts(self) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+        """Training and test part.
+
+        Raises:
+            CakeError: a file is cut off or damaged.
+        """
+        try:
+            return self._part(train=True), self._part(train=False)
+        except Exception as error:  # damaged files make torchvision fail in any way, some by assertions
+            raise CakeError(
+                f"The files of {self.info.title} in {self.folder} can't be read ({error}). "
+                "Delete that folder and try again; it will be downloaded afresh."
+            ) from None
+
+    def _fetched_again(self) -> bool:
+        """Whether files that can't be read could be had afresh; where not, those that are there stay."""
+        aside = self.folder.with_name(f"{self.folder.name}-damaged-{secrets.token_hex(4)}")
+        try:
+            self.folder.rename(aside)
+        except OSError:  # it belongs to others
+            return False
+        try:
+            for _ in self.download():
+                pass
+        except CakeError:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            aside.rename(self.folder)
+            return False
+        shutil.rmtree(aside, ignore_errors=True)
+        return True
 
     @property
     def _own(self) -> Path:

@@ -8,7 +8,9 @@ from typing import Any
 import streamlit as st
 
 from cake_core import data
-from cake_core.jobs import Job
+from cake_core.errors import CakeError
+from cake_core.jobs import GOES_ON, Job
+from cake_core.journal import Left
 from cake_core.pipeline import Experiment
 
 from . import controls, kiosk, live, panels
@@ -46,6 +48,7 @@ def distillation_lab(name: str, default: str, presets: Mapping[str, Mapping[str,
                 "This is somebody else's run, which they share. Only they can steer it.", icon=":material/visibility:"
             )
             st.button("One of my own", icon=":material/add:", key=f"{name}:leave", on_click=screen.leave)
+    screen.show_finished()
     if screen.options.kiosk:
         kiosk.watch(screen, presets, job)
         kiosk.play(screen, job)
@@ -112,15 +115,35 @@ def begin(page: str, kind: str, spec: Mapping[str, Any]) -> None:
     before = runner().find(st.session_state.get(f"{page}:job", ""))
     if before is not None:
         runner().forget(before)  # the page shows it no more, and it would take time from the new one
-    job = runner().submit(kind, dict(spec), owner=st.session_state.owner, play=True)
+    owner = st.session_state.owner
+    if (left := runner().journal.left_by(owner, page)) is not None:
+        runner().journal.forget(left.key)  # what was begun before is not offered any more
+    job = runner().submit(kind, dict(spec), owner=owner, play=True, page=page if kind in GOES_ON else "")
     st.session_state[f"{page}:job"] = job.name
 
 
 def begun(page: str, hint: str) -> Job | None:
     """Shows the job that the page's button began last; a hint where there is none."""
     job = runner().find(st.session_state.get(f"{page}:job", ""))
-    if job is None:
+    if job is None and (left := runner().journal.left_by(st.session_state.owner, page)) is not None:
+        _offer(page, left)
+    elif job is None:
         st.info(hint, icon=":material/arrow_back:")
     else:
         live.watch(job, key=f"{page}:live", rate=0)
     return job
+
+
+def _offer(page: str, left: Left) -> None:
+    """What a server has left of a page's job, and the button with which it goes on."""
+    st.warning(f"{left.sentence} What was finished is kept, and is not computed again.", icon=":material/restart_alt:")
+
+    def go_on() -> None:
+        try:
+            begin(page, left.kind, left.spec)
+        except CakeError as error:
+            st.session_state[f"{page}:refused"] = str(error)
+
+    st.button("Continue", icon=":material/resume:", key=f"{page}:continue", on_click=go_on, type="primary")
+    if refused := st.session_state.pop(f"{page}:refused", ""):
+        st.error(refused, icon=":material/error:")

@@ -264,6 +264,8 @@ def check(kind: str, spec: Mapping[str, Any]) -> None:
             raise CakeError("There are no such data. They may have been removed, or belong to somebody else.")
     if kind in ("tune", "tune-final"):
         runs.changeable(spec["study"])
+    if "resume" in spec:
+        runs.changeable(spec["resume"])
 
 
 def _texts(value: Any) -> Iterable[str]:

@@ -16,6 +16,7 @@ from cake_core.config import Config, as_text
 from cake_core.data import own
 from cake_core.errors import CakeError
 from cake_core.jobs import ACTIVE, WATCH, Job
+from cake_core.journal import Left, resumable
 from cake_core.links import KINDS_OF_DEVICE, Link, Options, View
 from cake_core.pipeline import Experiment
 from cake_core.undo import Undo
@@ -23,12 +24,14 @@ from cake_core.undo import Undo
 from .account import show_account
 from .cached import runner
 from .owner import begin_session, find_job, is_mine, passes
+from .owner import key as owner_key
 
 __all__ = [
     "HIDDEN",
     "PAGES",
     "Screen",
     "began_with",
+    "continue_run",
     "finished_runs",
     "hides_navigation",
     "job_for",
@@ -301,6 +304,8 @@ class Screen:
             job = find_job(runner(), link.job)
             if job is not None and job.kind == "distill":
                 found, attached, notes = Experiment.from_dict(job.spec["experiment"]), link.job, []
+            elif (left := left_experiment(left_of_mine(link.job))) is not None:
+                found, attached, notes = left, link.job, []  # it is taken up below
             else:
                 flat, notes = at_home(link)
                 if link.job.startswith(WATCH):
@@ -324,6 +329,8 @@ class Screen:
             CakeError: this session holds too many jobs.
         """
         job = self.shown_job()
+        if job is None and (job := self._taken_up()) is not None:
+            self._state["job"] = job.name
         if job is not None and self._fits(job.spec["experiment"]):
             if is_mine(job):
                 self._carry_over(job)
@@ -346,6 +353,25 @@ class Screen:
     def leave(self) -> None:
         """Lets somebody else's run be; one of this session's own follows."""
         self._state.update(job=None, notes=[])
+
+    def _taken_up(self) -> Job | None:
+        """The job that the page had, where a server has left it; None where it is gone, or the page shows another."""
+        left = left_of_mine(self._state["job"] or "")
+        experiment = left_experiment(left)
+        if left is not None and left.why == "done":
+            runner().journal.forget(left.key)
+            self._state["finished"] = left.spec["resume"]
+        if experiment is None or not self._fits(experiment.to_dict()):
+            return None
+        return runner().take_up(left, st.session_state.owner, experiment.to_dict())
+
+    def show_finished(self) -> None:
+        """Says that the run which the page had has finished while nobody looked."""
+        if run := self._state.pop("finished", ""):
+            st.info(
+                f"The run that this page had has finished while nobody looked. [Open it on Runs](./runs?run={run})",
+                icon=":material/task_alt:",
+            )
 
     # -- the run before, beside this one --------------------------------------------------------------------------
 
@@ -525,6 +551,25 @@ def show_experiment(screen: str, flat: Mapping[str, str]) -> None:
     state.update({"experiment": Experiment.from_query(flat), "job": None, "error": "", "notes": [], "former": None})
 
 
+def continue_run(run: str, plain: dict[str, Any]) -> None:
+    """Opens the page of a run that was broken off, which waits there for Play.
+
+    Args:
+        run: its id.
+        plain: its experiment, with the settings that it has by now.
+
+    Raises:
+        CakeError: its data have gone, or this session holds too many jobs.
+    """
+    experiment = Experiment.from_dict(plain)
+    screen = "two_moons" if _kind(experiment) == "points" else "images"
+    left = Left("", "distill", {"resume": run}, "", "", "broken off")
+    job = runner().take_up(left, st.session_state.owner, experiment.to_dict())
+    show_experiment(screen, experiment.to_query())
+    st.session_state[f"screen:{screen}"]["job"] = job.name
+    st.switch_page(page_path(screen))
+
+
 def _missing(experiment: Experiment) -> str | None:
     """The sentence about an experiment's data where they have been removed meanwhile."""
     try:
@@ -536,6 +581,22 @@ def _missing(experiment: Experiment) -> str | None:
 
 def _kind(experiment: Experiment) -> str:
     return data.info(experiment.data.name).kind
+
+
+def left_of_mine(name: str) -> Left | None:
+    """A job of this session's owner that a server has left; None where there is none, or it is somebody else's."""
+    left = runner().journal.left(name)
+    return left if left is not None and left.owner == owner_key() else None
+
+
+def left_experiment(left: Left | None) -> Experiment | None:
+    """The experiment of a distillation that a server has left, with what was edited since; None where it can't be
+    continued, or its data have gone."""
+    plain = None if left is None or left.kind != "distill" else resumable(left.spec.get("resume", ""))
+    try:
+        return None if plain is None else Experiment.from_dict(plain)
+    except CakeError:
+        return None
 
 
 def fixed_part(experiment: Experiment) -> dict[str, Any]:

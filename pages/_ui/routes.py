@@ -206,6 +206,7 @@ class Client:
     def __init__(self, socket: WebSocket, job: Job, loop: asyncio.AbstractEventLoop, given: str = ""):
         self.socket, self.job, self.loop, self.given = socket, job, loop, given
         self.words: deque[Message] = deque()
+        self.status: str | None = None  # the latest that waits among the words; one before it says nothing more
         self.frames: deque[bytes] = deque(maxlen=MAILBOX)
         self.credits = CREDITS
         self.news = asyncio.Event()
@@ -221,6 +222,11 @@ class Client:
         if self._is_frame(message):
             self.frames.append(message)
         else:
+            if isinstance(message, str) and message.startswith('{"type": "status"'):
+                # A browser that sleeps reads nothing for hours: of where a job in one state is, it wants the latest.
+                if self.status in self.words and self.status.split(", ")[:2] == message.split(", ")[:2]:
+                    self.words.remove(self.status)
+                self.status = message
             if isinstance(message, bytes):  # a new scene: what was to be seen of the one before has lost its meaning
                 self.frames.clear()
             self.words.append(message)

@@ -13,6 +13,7 @@ from cake_core import data, export, run_figures, runs
 from cake_core.alt_text import alt_text
 from cake_core.config import as_text
 from cake_core.errors import CakeError
+from cake_core.journal import resumable
 from cake_core.methods import METHODS
 from cake_core.pipeline import Experiment
 from cake_core.runs import Entry
@@ -21,7 +22,7 @@ from . import account, live, panels, routes
 from .lockstep import lockstep
 from .owner import key as owner_key
 from .owner import pass_for, while_seen
-from .page import finished_runs, job_for, page_path, show_experiment
+from .page import continue_run, finished_runs, job_for, page_path, show_experiment
 from .share import share_run
 
 __all__ = [
@@ -197,7 +198,7 @@ def show_run(e: Entry) -> None:
     _marks(e, mine)
     config, happened = runs.begun(e.run), runs.events(e.run)
     if not e.finished:
-        _unfinished(happened)
+        _unfinished(e, happened, mine)
     if told := runs.read_json(runs.find(e.run) / "tracker.json"):
         _tracker(told, e.run)
     if e.kind == "distill":
@@ -289,16 +290,26 @@ def _marks(e: Entry, mine: bool) -> None:
         delete_button([e.run])
 
 
-def _unfinished(happened: Sequence[dict[str, Any]]) -> None:
-    failed = [h["message"] for h in happened if h["event"] == "failed"]
-    if failed:
-        st.error(f"This run ended with an error: {failed[-1]}", icon=":material/error:")
-    else:
-        st.warning(
-            "This run has no results: it still goes on, or was broken off when the server stopped. What it had kept "
-            "by then is shown.",
-            icon=":material/hourglass_empty:",
-        )
+def _unfinished(e: Entry, happened: Sequence[dict[str, Any]], mine: bool) -> None:
+    """Why a run has no results, and the button with which it goes on where that makes sense."""
+    ends = [h for h in happened if h["event"] in ("failed", "interrupted", "continued")]
+    if runs.going_on(e.run):
+        st.info("This run still goes on. What it has kept so far is shown.", icon=":material/hourglass_top:")
+        return
+    if ends and ends[-1]["event"] == "failed":
+        st.error(f"This run ended with an error: {ends[-1].get('message', '')}", icon=":material/error:")
+        return
+    st.warning(
+        "This run was broken off before it had results. What it had kept by then is shown, and it can go on from there "
+        "with the very same samples.",
+        icon=":material/hourglass_empty:",
+    )
+    experiment = resumable(e.run)
+    if mine and experiment is not None and st.button("Continue", icon=":material/resume:", key=f"runs:go_on:{e.run}"):
+        try:
+            continue_run(e.run, experiment)
+        except CakeError as error:
+            st.error(str(error), icon=":material/error:")
 
 
 def _tracker(told: dict[str, Any], run: str) -> None:

@@ -78,18 +78,20 @@ class Server:
         script: relative to the project.
         log: where its output goes.
         flags: more words for the command line.
-        more: environment variables beside those of this process.
+        port: of this machine (0: a free one).
+        env: what its environment has beside that of this process.
     """
 
-    def __init__(self, script: str, log: Path, *flags: str, **more: str):
+    def __init__(self, script: str, log: Path, *flags: str, port: int = 0, **env: str):
         with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind(("127.0.0.1", port))
             port = s.getsockname()[1]
-        self.url, self.log = f"http://127.0.0.1:{port}", log
+        self.url, self.log, self.port = f"http://127.0.0.1:{port}", log, port
         command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless", "true"]
         command += ["--server.port", str(port), "--server.address", "127.0.0.1", *flags]
         self.process = subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, **more}, stdout=log.open("w"), stderr=subprocess.STDOUT
+            command, cwd=ROOT, stdout=log.open("a"), stderr=subprocess.STDOUT, env=os.environ | env
         )
         for _ in range(300):
             if self._answers():

@@ -1219,6 +1219,7 @@ class LiveView {
         (yes, gone) => {
           this.connected = gone ? "gone" : yes;
           this.showStatus();
+          if (gone) this.setTriggerValue("ended", `${this.data.job}/gone/${Date.now()}`); // the page may know what is left of it
           if (yes) {
             this.backlog = true;
             if (this.speed !== 1) this.pace();
@@ -1569,7 +1570,7 @@ class LiveView {
     if (this.connected === "gone" && this.data.watch) text = "This run has ended, or is not shared any more. Reload for one of your own.";
     else if (this.connected === "gone") text = "This run has ended and is no longer kept. Change a setting, or reload, to begin again.";
     if (d.status.textContent !== text) d.status.textContent = text;
-    if (state === "failed") this.banner(message);
+    if (message !== this.said && (message || this.said)) this.banner((this.said = message) || "");
     const bar = this.root.querySelector(".progress > i");
     bar.style.transform = `scaleX(${state === "done" ? 1 : progress || 0})`;
   }
