@@ -126,7 +126,7 @@ def test_names_can_not_be_guessed_or_lead_elsewhere(uploads):
 
 
 def test_a_crash_before_the_end_leaves_no_set(uploads, monkeypatch):
-    monkeypatch.setattr(own, "write_json", lambda path, values: 1 / 0)
+    monkeypatch.setattr(own.runs, "write_json", lambda path, values: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         make()
     (left,) = uploads.iterdir()
@@ -137,7 +137,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(uploads, monkeypatch):
     def full(path, values):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(own, "write_json", full)
+    monkeypatch.setattr(own.runs, "write_json", full)
     with pytest.raises(CakeError, match="can't be stored on the server .*No space left"):
         make()
     assert list(uploads.iterdir()) == []
