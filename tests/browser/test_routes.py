@@ -13,6 +13,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from cake_core.frames import decode
 
+from .harness import PROBE
+
 pytestmark = pytest.mark.browser
 
 
@@ -176,3 +178,41 @@ def test_the_scripts_are_served_and_kept(server):
         assert content in answer.read()
         if path.endswith(".js"):
             assert "immutable" in answer.headers["Cache-Control"]
+
+
+def without_cookies(route) -> None:
+    """Answers with the page, and leaves out what would be remembered."""
+    answer = route.fetch()
+    kept = {k: v for k, v in answer.headers.items() if k.lower() != "set-cookie"}
+    route.fulfill(response=answer, headers=kept)
+
+
+def test_a_browser_without_cookies_is_fed_by_the_page(server, browser):
+    """As in another site's frame: the endpoints don't know whose it is, so Streamlit's own socket brings the frames."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.add_init_script(PROBE)
+    page.route("**/two_moons*", without_cookies)
+    opened: list[str] = []
+    page.on("websocket", lambda socket: opened.append(socket.url))
+    page.goto(f"{server.url}/two_moons?samples=50&steps=20000")
+    page.locator(".cake-live .status").filter(has_text="Press Play").wait_for(timeout=90_000)
+    assert "cake_browser" not in {c["name"] for c in context.cookies()}
+    page.locator(".cake-live .play").click()
+    page.wait_for_function("window.cakeLive.step > 10", timeout=90_000)
+    page.locator(".cake-live .play").click()
+    page.locator(".cake-live[data-state=paused]").wait_for(timeout=90_000)
+    assert not [url for url in opened if "/live/" in url]
+    context.close()
+
+
+def test_commands_come_from_the_owner_alone(server, browser, job):
+    """The name of a job is no key: without the cookie of the browser that began it there is no such job."""
+    url = server.url.replace("http", "ws") + f"/live/{job}"
+    for headers in ({}, {"Cookie": "cake_browser=the-secret-of-another-one"}, {"Cookie": f"x{COOKIE['Cookie']}"}):
+        with connect(url, max_size=None, additional_headers=headers) as socket, pytest.raises(ConnectionClosed) as end:
+            socket.send('{"op": "stop"}')
+            receive(socket)
+        assert end.value.rcvd.code == 4404
+    with dial(server, job) as socket:
+        assert receive(socket)["state"] != "stopped"
