@@ -294,6 +294,31 @@ def test_people_are_told_apart_by_provider_and_subject():
     assert ":" in ada  # which no browser's cookie may have
 
 
+def test_when_another_person_signs_in_nothing_of_the_one_before_stays(monkeypatch):
+    """In another tab, say; and who has signed out sees nothing at all."""
+    now = {"iss": "https://a.example", "sub": "ada", "name": "Ada"}
+    monkeypatch.setattr(account, "login_is_on", lambda: True)
+    monkeypatch.setattr(account, "claims_of_session", lambda: now)
+    monkeypatch.setattr(account, "providers", lambda: [None, "keycloak"])
+    app = open_page("two_moons", method="lake")
+    first, job = app.session_state["owner"], job_name(app, "two_moons")
+    assert first.startswith("user:")
+    assert first == f"{account.secret_of(now)}.{first.partition('.')[2]}"
+    app.session_state["instructor"] = True
+    app.run()
+    assert job_name(app, "two_moons") == job
+    now = now | {"sub": "bob"}
+    app.run()
+    assert not app.exception
+    assert runs.key_of(app.session_state["owner"]) != runs.key_of(first)
+    assert job_name(app, "two_moons") != job
+    assert "instructor" not in app.session_state
+    now = {}
+    app.run()
+    assert app.title[0].value == "CAKE Lab"
+    assert [b.label for b in app.button] == ["Sign in", "Sign in with Keycloak"]
+
+
 # -- signing in that can't work ---------------------------------------------------------------------------------------
 
 

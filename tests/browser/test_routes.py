@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from cake_core.frames import decode
+
+from .harness import PROBE, Server
 
 pytestmark = pytest.mark.browser
 
@@ -176,3 +184,55 @@ def test_the_scripts_are_served_and_kept(server):
         assert content in answer.read()
         if path.endswith(".js"):
             assert "immutable" in answer.headers["Cache-Control"]
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[tuple[str, Path]]:
+    """Another site on this machine: its address, and the folder of its pages."""
+    with tempfile.TemporaryDirectory() as folder:
+        handler = partial(SimpleHTTPRequestHandler, directory=folder)
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as site:
+            thread = threading.Thread(target=site.serve_forever, daemon=True)
+            thread.start()
+            yield f"http://localhost:{site.server_port}", Path(folder)
+            site.shutdown()
+            thread.join()
+
+
+def test_in_a_frame_of_another_site_the_page_is_fed(browser, elsewhere, tmp_path):
+    """A browser sends no cookie from there, so the endpoints don't know whose it is: Streamlit's own socket brings the
+    frames instead."""
+    url, folder = elsewhere
+    server = Server("app.py", tmp_path / "log", CAKE_FRAME_ANCESTORS=url)
+    context = browser.new_context()
+    try:
+        source = f"{server.url}/two_moons?samples=50&steps=20000"
+        (folder / "index.html").write_text(f'<iframe src="{source}" width="1200" height="900"></iframe>')
+        page = context.new_page()
+        page.add_init_script(PROBE)
+        opened: list[str] = []
+        page.on("websocket", lambda socket: opened.append(socket.url))
+        page.goto(url)
+        view = page.frame_locator("iframe").locator(".cake-live")
+        view.locator(".status").filter(has_text="Press Play").wait_for(timeout=90_000)
+        assert "cake_browser" not in {c["name"] for c in context.cookies()}
+        view.locator(".play").click()
+        page.frames[1].wait_for_function("window.cakeLive.step > 10", timeout=90_000)
+        view.locator(".play").click()
+        page.frame_locator("iframe").locator(".cake-live[data-state=paused]").wait_for(timeout=90_000)
+        assert not [url for url in opened if "/live/" in url]
+    finally:
+        context.close()
+        server.close()
+
+
+def test_commands_come_from_the_owner_alone(server, browser, job):
+    """The name of a job is no key: without the cookie of the browser that began it there is no such job."""
+    url = server.url.replace("http", "ws") + f"/live/{job}"
+    for headers in ({}, {"Cookie": "cake_browser=the-secret-of-another-one"}, {"Cookie": f"x{COOKIE['Cookie']}"}):
+        with connect(url, max_size=None, additional_headers=headers) as socket, pytest.raises(ConnectionClosed) as end:
+            socket.send('{"op": "stop"}')
+            receive(socket)
+        assert end.value.rcvd.code == 4404
+    with dial(server, job) as socket:
+        assert receive(socket)["state"] != "stopped"
