@@ -63,11 +63,11 @@ def hall() -> list[str]:
         f"- A frame for a viewer costs at most {1e3 * cost:.2f} ms of a core ({cores} cores, {sessions} viewers, "
         f"{rate:.0f} frames a second each).",
         f"- {VIEWERS:,} viewers at {RATE} frames a second want {wanted:.0f} cores: {replicas} replicas of {cores} "
-        f"cores, for one server process has one interpreter; {replicas * memory:.0f} GiB of memory, and {network:.0f} Mbit/s "
-        f"of network at {POINTS} points.",
+        f"cores, for one server process has one interpreter; {replicas * memory:.0f} GiB of memory, and "
+        f"{network:.0f} Mbit/s of network at {POINTS} points.",
         f"- A run of Two moons takes {seconds:.2f} s of {cores} cores. A preset that all of them play is computed "
-        f"once; if each plays a run of settings of one's own every minute, they take {VIEWERS * seconds / 60:.1f} such pairs "
-        "of cores more.",
+        f"once; if each plays a run of settings of one's own every minute, they take {VIEWERS * seconds / 60:.1f} "
+        "such pairs of cores more.",
         "- **The bottleneck is the frames**: what sends them is one interpreter for each replica. More replicas help, "
         "more cores for each do not.",
     ]
