@@ -66,8 +66,8 @@ def hall() -> list[str]:
         f"cores, for one server process has one interpreter; {replicas * memory:.0f} GiB of memory, and "
         f"{network:.0f} Mbit/s of network at {POINTS} points.",
         f"- A run of Two moons takes {seconds:.2f} s of {cores} cores. A preset that all of them play is computed "
-        f"once; if each plays a run of settings of one's own every minute, they take "
-        f"{VIEWERS * seconds / 60:.1f} such pairs of cores more.",
+        f"once; if each plays a run of settings of one's own every minute, they take {VIEWERS * seconds / 60:.1f} "
+        "such pairs of cores more.",
         "- **The bottleneck is the frames**: what sends them is one interpreter for each replica. More replicas help, "
         "more cores for each do not.",
     ]

@@ -273,7 +273,6 @@ class Job:
     note: str = ""
     seconds_left: float | None = None
     waits: str = ""
-    retry_at: float = field(default=0.0, repr=False)
     began: float | None = field(default=None, repr=False)
     version: int = 0
     rate: float | None = None
@@ -681,8 +680,9 @@ class JobRunner:
     def command(self, job: Job, op: str, **values: Any) -> None:
         """Sends a command about a job to its process."""
         job.touched = time.monotonic()
-        details = op == "look" and any(v is not None and v is not False for v in values["wishes"].values())
-        if job.worker == REPLAY and (op in ("set", "pair") or details):
+        if job.worker == REPLAY and (
+            op in ("set", "pair") or (op == "look" and not self.replayer.has(values["wishes"]))
+        ):
             self.compute(job)
             if op == "look":
                 return  # it was handed over with it
@@ -713,19 +713,23 @@ class JobRunner:
     def waiting_seconds(self, job: Job) -> float | None:
         """About how long a queued job will wait; None where it does not wait, or where nothing is known.
 
-        As if those before it took as long as jobs have taken of late. One that waits for memory may wait longer.
+        As if those before it took as long as jobs have taken of late, or will take that run now. One that waits for
+        memory may wait longer.
         """
         with self.lock:
             place = self.position(job)
             if place is None or job.waits:
                 return None
-            typical = statistics.median(self._durations) if self._durations else None
-            left = [j.seconds_left if j.seconds_left is not None else typical for j in self._running()]
-            if not left or None in left or (typical is None and place > 1):
+            running, now = self._running(), time.monotonic()
+            whole = [now - (j.began or now) + j.seconds_left for j in running if j.seconds_left is not None]
+            known = self._durations or whole
+            if not running or not known:
                 return None
+            typical = statistics.median(known)
+            left = [j.seconds_left if j.seconds_left is not None else typical for j in running]
             heapq.heapify(left)
             for _ in range(place - 1):
-                heapq.heapreplace(left, left[0] + (typical or 0.0))
+                heapq.heapreplace(left, left[0] + typical)
             return left[0]
 
     def change(self, job: Job, **values: Any) -> None:
@@ -741,8 +745,7 @@ class JobRunner:
                 self._queue.remove(job)
             self._publish(job, job.status())
             if values.get("state") not in (None, "running", "queued"):
-                for waiting in self._queue:
-                    waiting.retry_at = 0.0  # it may have made room in the memory
+                self._ask_again()  # it may have made room in the memory
                 self._follow()
             if "state" in values:
                 for waiting in self._queue:
@@ -771,13 +774,18 @@ class JobRunner:
     def _follow(self) -> None:
         """Lets the first in the queue run that may, where there is room."""
         while self._room() > 0:
-            now = time.monotonic()
-            following = next((j for j in self._queue if j.retry_at <= now and self._may_run(j)), None)
+            following = next((j for j in self._queue if not j.waits and self._may_run(j)), None)
             if following is None:
                 return
             self._queue.remove(following)
             following.state = "paused"
             self.play(following)
+
+    def _ask_again(self) -> None:
+        """Whether there is memory by now for those that wait for it; others pass them meanwhile."""
+        for job in self._queue:
+            if job.waits:
+                self.command(job, "ask")
 
     def _take_turns(self, job: Job) -> bool:
         """Sends the job that has been unwatched for longest to the end of the queue, so that `job` may run; False
@@ -868,12 +876,15 @@ class JobRunner:
             experiment = job.spec.get("experiment")
             if experiment is not None:
                 experiment["settings"].update(values["settings"])
-        elif event == "waits" and job.state == "running":
-            # To the front again: it was its turn. Until there is room for it, others may pass.
+        elif event == "waits" and job.state == "running":  # to the front again: it was its turn
             logs.note("job_waits", job=logs.which(job.name), owner=logs.who(job.owner), reason=values["message"])
-            job.retry_at = time.monotonic() + SECONDS_UNTIL_RETRY
             self._queue.appendleft(job)
             self.change(job, state="queued", waits=values["message"])
+            self._follow()
+        elif event == "waits" and job.waits and job.waits != values["message"]:
+            self.change(job, waits=values["message"])
+        elif event == "fits":
+            job.waits = ""
             self._follow()
         elif event == "refused":
             self._publish(job, json.dumps({"type": "refused", "message": values["message"]}))
@@ -943,7 +954,8 @@ class JobRunner:
         """Ends jobs that do not run and that nobody has looked at for long; frees places for those that wait."""
         while not self._closing.wait(5):
             with self.lock:
-                watched = next((j for j in self._queue if j.subscribers and j.retry_at <= time.monotonic()), None)
+                self._ask_again()
+                watched = next((j for j in self._queue if j.subscribers and not j.waits), None)
                 if watched is not None and self._crowded(watched):
                     self._take_turns(watched)
                 self._follow()
@@ -980,7 +992,6 @@ OWN = {
     "tune": "tune",
     "tune-final": "tune",
 }
-SECONDS_UNTIL_RETRY = 5.0  # until a job that waits for memory is tried again, where none has ended meanwhile
 REPLAY = "replay"  # where jobs are that are played, not computed (see `cake_core.replays`)
 GOES_ON = ("distill", "grid", "steal-sweep", "lineup", "tune", "tune-final")  # where a process before has left them
 MOST_DEATHS = 3  # of processes at the same place of a job

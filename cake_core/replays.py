@@ -30,6 +30,7 @@ REMEMBERED = 3600.0  # seconds for which it counts that somebody has asked for a
 ABANDONED = 60.0  # seconds after which a computation that nobody follows is given up
 TICK = 1 / 60
 EVENTS_PER_SECOND = 5
+LOOK = {"sample": 0}  # details that frames are recorded with: what the view of images opens with
 
 
 def public(kind: str, spec: Mapping[str, Any]) -> str:
@@ -145,6 +146,10 @@ class Replayer:
                 del self._asked[known]
         return len(asked) > 1
 
+    def has(self, wishes: Mapping[str, Any]) -> bool:
+        """Whether what somebody wants to see is in the frames."""
+        return all(v is None or v is False or (k in LOOK and v == LOOK[k]) for k, v in wishes.items())
+
     def send(self, op: str, job: str = "", **values: Any) -> None:
         """Does what a compute process would do with a command."""
         with self.runner.lock:  # after a pause nothing comes any more
@@ -198,6 +203,7 @@ class Replayer:
             for message in source.subscribe(found.take):
                 found.take(message)
             source.pace(0)
+            source.look(**LOOK)
             self.runner.command(source, "film")
             logs.note("job_shared", job=logs.which(source.name), kind=job.kind)
         found.used = time.monotonic()

@@ -179,6 +179,8 @@ class Worker:
             # From now on it gets its share: what it has used before, or has let pass, does not count.
             job.used = min((j.used for j in self.jobs.values() if j.running), default=job.used)
             job.running, job.due = True, time.monotonic()
+        elif op == "ask":
+            self.admitted(job, only_ask=True)
         elif op == "pause":
             job.running, job.steps, job.since = False, 0, None
             self.catch_up(job)
@@ -230,13 +232,16 @@ class Worker:
             if (needed := job.task.need()) is not None:
                 self.ledger.check(needed, job.task.less)
 
-    def admitted(self, job: Running) -> bool:
+    def admitted(self, job: Running, only_ask: bool = False) -> bool:
         """Lets a job play where there is memory, and room for what it will store; otherwise it is told why not."""
         with self.ending_with_errors(job):
             runs.check_room(job.owner, self.limits)
             if waits := self.ledger.ask(job.name, job.task.need()):
                 self.event(job, "waits", message=waits)
                 return False
+            if only_ask:  # it is let in already, so that nobody takes the room before it is played
+                self.event(job, "fits")
+                return True
             if job.began is None:
                 job.began, job.spent = time.monotonic(), 0.0
                 logs.note("job_began", **self.about(job), device=job.task.device_type)

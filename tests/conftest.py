@@ -16,6 +16,8 @@ from cake_core.data import data_folder
 # Two processes share the machine's cores, with compute processes of their own.
 torch.set_num_threads(1)
 os.environ.setdefault("CAKE_THREADS", "1")
+# Many tests open the same page as several browsers and look at the engine: each computes, but where sharing is tested.
+os.environ.setdefault("CAKE_MAX_SHARED_MB", "0")
 
 
 class ByFile(LoadScopeScheduling):

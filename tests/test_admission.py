@@ -348,10 +348,13 @@ def test_ten_jobs_with_two_places_know_their_place_and_about_how_long_it_takes(d
     assert [j.state for j in jobs] == ["running"] * 2 + ["queued"] * 8
     assert [desk.position(j) for j in jobs[2:]] == list(range(1, 9))
     assert all(desk.waiting_seconds(j) is None for j in jobs)  # nothing is known yet
+    jobs[0].began = jobs[1].began = time.monotonic() - 30
     desk.change(jobs[0], progress=0.5, seconds_left=10.0)
     desk.change(jobs[1], progress=0.5, seconds_left=40.0)
     assert desk.waiting_seconds(jobs[2]) == 10
-    assert desk.waiting_seconds(jobs[3]) is None  # it follows jobs[2], of which nothing is known
+    # nothing has ended yet, so as long as those that run will take: (30 + 10 and 30 + 40) / 2 = 55
+    assert desk.waiting_seconds(jobs[3]) == 40
+    assert desk.waiting_seconds(jobs[4]) == pytest.approx(65, abs=1)
     desk._durations.extend([20.0, 20.0, 500.0])
     # by hand: places are free after 10, 30 (= 10 + 20), 40, 50, 60 ... seconds
     assert [desk.waiting_seconds(j) for j in jobs[2:7]] == [10, 30, 40, 50, 60]

@@ -29,7 +29,7 @@ def only_runner(runs_folder) -> Iterator[JobRunner]:
 @pytest.fixture
 def runner(only_runner) -> Iterator[JobRunner]:
     """Without jobs, and with limits of the tests' own."""
-    only_runner.limits = Limits(max_running=2, max_jobs_per_owner=4)
+    only_runner.limits = Limits(max_shared_mb=0, max_running=2, max_jobs_per_owner=4)
     yield only_runner
     for job in list(only_runner.jobs.values()):
         only_runner.forget(job)
@@ -217,7 +217,7 @@ def test_a_queue_with_places(runner):
 
 
 def test_a_dead_process_is_replaced_and_its_runs_go_on(runner):
-    runner.limits = Limits(max_running=1)
+    runner.limits = Limits(max_shared_mb=0, max_running=1)
     killed = runner.submit("distill", spec(**LONG), owner="a", play=True)
     fresh = runner.submit("distill", spec(), owner="b")
     queued = runner.submit("distill", spec(), owner="c", play=True)
@@ -297,7 +297,7 @@ def test_a_bug_in_a_task_is_reported_and_hurts_nobody_else(runner):
 
 
 def test_an_owner_can_hold_so_many_jobs(runner):
-    runner.limits = Limits(max_running=8, max_jobs_per_owner=2)
+    runner.limits = Limits(max_shared_mb=0, max_running=8, max_jobs_per_owner=2)
     first, second = (runner.submit("distill", spec(**LONG), owner="a") for _ in range(2))
     third = runner.submit("distill", spec(**LONG), owner="a")  # the oldest at rest makes way
     assert runner.find(first.name) is None
@@ -319,6 +319,7 @@ def test_limits_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("CAKE_MAX_RUNNING", "3")
     monkeypatch.setenv("CAKE_IDLE_MINUTES", "0.5")
     monkeypatch.setenv("CAKE_THREADS", "2")
+    monkeypatch.delenv("CAKE_MAX_SHARED_MB")
     assert Limits.from_environment() == Limits(max_running=3, idle_minutes=0.5, threads=2)
     wrong = {"CAKE_MAX_RUNNING": ("many", "0", "2.5", "1e99"), "CAKE_MEMORY_SHARE": ("nan", "2", "0"),
              "CAKE_MAX_OWNER_GB": ("-1", "5 GB"), "CAKE_WEIGHTS": ("tune", "tune=0", "tune=1,=2")}  # fmt: skip
@@ -348,7 +349,7 @@ def test_the_ring_is_bounded_and_spans_all_of_the_run():
 
 
 def test_a_job_that_nobody_watches_makes_way(runner):
-    runner.limits = Limits(max_running=1, unwatched_seconds=0.2)
+    runner.limits = Limits(max_shared_mb=0, max_running=1, unwatched_seconds=0.2)
     left_alone = runner.submit("distill", spec(**LONG), owner="a", play=True)
     left_alone.pace(0)
     until(lambda: left_alone.progress > 0.02)

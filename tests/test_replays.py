@@ -20,7 +20,7 @@ from .test_jobs import LONG, Viewer, spec, until
 
 @pytest.fixture(scope="module")
 def only_runner(runs_folder) -> Iterator[JobRunner]:
-    made = JobRunner()
+    made = JobRunner(Limits())
     yield made
     made.close()
 
@@ -149,6 +149,25 @@ def test_who_changes_a_setting_goes_on_alone_from_there(runner):
     assert own.outcome.agreement.value == mine.result["outcome"]["agreement"]
     again = Distillation.restore(mine.result["run"]).samples.x
     assert np.array_equal(own.samples.x.cpu().numpy(), again.cpu().numpy())
+
+
+def test_images_are_shared_with_the_details_that_the_view_opens_with(runner):
+    _, one, other = asked(runner, 3, data="digits", steps="30", weight_variation="3")
+    for job in (one, other):
+        job.look(arrows=False, anatomy=False, sample=0)  # as the view does when it opens
+        job.pace(0)
+    one.play()
+    until(lambda: one.state == "done")
+    assert one.worker == other.worker == REPLAY
+    moved = [(h, a) for h, a in map(decode, one.ring.all()) if h["stage"] == "synthesis" and h["step"] > 0]
+    assert len(moved) == 30
+    assert all(np.isfinite(a["distance"][a["ids"].tolist().index(0)]) for _, a in moved)
+    other.step()
+    until(lambda: other.stage == "synthesis")
+    other.look(sample=13)
+    assert other.worker == "compute"
+    other.step()
+    until(lambda: 13 in decode(other.ring.all()[-1])[1]["ids"])
 
 
 def test_what_is_somebodys_own_or_long_is_not_shared(runner):

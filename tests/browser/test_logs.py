@@ -21,7 +21,9 @@ QUICK = "two_moons?samples=50&batches=2&steps=20&student.updates=50"
 
 
 def test_each_event_is_one_line_of_json_without_secrets(tmp_path, browser):
-    server = Server("app.py", tmp_path / "log", CAKE_LOG="json", CAKE_MAX_SAMPLES="100000", CAKE_THREADS="")
+    server = Server(
+        "app.py", tmp_path / "log", CAKE_LOG="json", CAKE_MAX_SAMPLES="100000", CAKE_THREADS="", CAKE_MAX_SHARED_MB=""
+    )
 
     def lines() -> list[dict]:
         # What the compute process and the server write goes to one file; Streamlit greets in plain words.

@@ -1,0 +1,60 @@
+"""A hall: several browsers open the same link and press Play; one of them moves a slider."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+
+import pytest
+
+from cake_core import logs
+
+from .harness import PROBE, Server
+
+pytestmark = pytest.mark.browser
+LINK = "two_moons?samples=50&batches=4&steps=300&student.updates=50"
+
+
+def test_one_computation_for_all_and_ones_own_after_a_change(tmp_path, browser):
+    server = Server("app.py", tmp_path / "log", CAKE_LOG="json", CAKE_MAX_SHARED_MB="64")
+
+    def events(name: str) -> list[dict]:
+        lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == name]
+
+    pages = [browser.new_context().new_page() for _ in range(4)]
+    try:
+        for page in pages:
+            page.add_init_script(PROBE)
+            page.goto(f"{server.url}/{LINK}")
+            page.get_by_text("Ready. Press Play").wait_for(timeout=90_000)
+        for page in pages:
+            page.get_by_role("button", name="Play", exact=False).first.click()
+        for page in pages:
+            page.wait_for_function("window.cakeLive.step > 20", timeout=90_000)
+        names = [page.url.split("job=")[1].split("&")[0] for page in pages]
+        computed = {e["job"] for e in events("job_began")}
+        assert logs.which(names[0]) in computed
+        assert not {logs.which(n) for n in names[1:]} & computed
+        assert len(computed) == 2  # the first one's, and the one for all
+        assert len(events("job_shared")) == 1
+        said = urllib.request.urlopen(f"{server.url}/live/metrics").read().decode()
+        assert "cake_replayed 3" in said
+
+        changing = pages[1]
+        changing.get_by_role("button", name="Pause").first.click()
+        changing.wait_for_function("window.cakeLive.view.status.state === 'paused'", timeout=30_000)
+        there = changing.evaluate("window.cakeLive.view.history.frames.at(-1).step")
+        slider = changing.locator(".cake-live .slider input").first
+        slider.evaluate("(s) => { s.value = 900; s.dispatchEvent(new Event('input')); }")
+        changing.get_by_role("button", name="Step", exact=True).first.click()
+        changing.wait_for_function("window.cakeLive.version > 0", timeout=30_000)
+        assert changing.evaluate("window.cakeLive.view.history.frames.at(-1).step") > there
+        assert "cake_replayed 2" in urllib.request.urlopen(f"{server.url}/live/metrics").read().decode()
+        for page in (*pages[2:],):
+            page.get_by_text("Done. The results are below.").wait_for(timeout=120_000)
+            page.get_by_text("Agreement").first.wait_for(timeout=60_000)
+    finally:
+        for page in pages:
+            page.context.close()
+        server.close()
