@@ -292,9 +292,9 @@ class Screen:
         try:
             link = links.read(st.query_params.to_dict())
             self._state.update(view=link.view, options=link.options)
-            job = runner().find(link.job)
+            job = runner().find(link.job) or runner().heir(link.job)
             if job is not None and job.kind == "distill":
-                found, attached, notes = Experiment.from_dict(job.spec["experiment"]), link.job, []
+                found, attached, notes = Experiment.from_dict(job.spec["experiment"]), job.name, []
             elif (left := left_experiment(runner().journal.left(link.job))) is not None:
                 found, attached, notes = left, link.job, []  # it is taken up below
             else:
@@ -332,6 +332,9 @@ class Screen:
 
     def _taken_up(self) -> Job | None:
         """The job that the page had, where a server has left it; None where it is gone, or the page shows another."""
+        if (heir := runner().heir(self._state["job"] or "")) is not None:
+            # Somebody else who watched it was here first.
+            return heir if self._fits(heir.spec["experiment"]) else None
         left = runner().journal.left(self._state["job"] or "")
         experiment = left_experiment(left)
         if left is not None and left.why == "done":
