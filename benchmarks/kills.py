@@ -11,6 +11,7 @@ then it goes on, by itself or by the button that it offers.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import hashlib
 import json
@@ -30,6 +31,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import psutil  # noqa: E402
+from playwright.sync_api import TimeoutError as TooLate  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 
 from cake_core import runs  # noqa: E402
@@ -98,7 +100,7 @@ def killed(kind: str, folder: Path, seconds: float) -> bool:
 
 IMAGES = "images?batches=12&samples=250&steps=40&student.updates=1500"
 SECONDS_FOR_A_WORD = 90.0
-WORDS = {"worker": "ended unexpectedly (SIGKILL)", "server": "started again while this went on"}
+WORDS = {"worker": "(SIGKILL)", "server": "started again while this went on"}
 
 
 def parts(folder: Path) -> dict[str, str]:
@@ -152,18 +154,23 @@ class App:
         end = time.monotonic() + SECONDS_FOR_A_WORD
         while time.monotonic() < end:
             state = self.state()
-            if state in ("done", "failed", "stopped"):
-                self.images.click(".cake-live .reset")
-            elif state in ("ready", "paused"):
-                self.images.click(".cake-live .play")
-            button = self.sweep.locator(".st-key-grid-continue button")
-            if button.count():
-                button.click()
-            elif self.sweep.evaluate("window.cakeLive.view?.status?.state") == "done":
-                self.more()
+            with contextlib.suppress(TooLate):  # the page was drawn anew meanwhile: the next round clicks
+                if state in ("done", "failed", "stopped"):
+                    self.images.click(".cake-live .reset", timeout=3000)
+                elif state in ("ready", "paused"):
+                    self.images.click(".cake-live .play", timeout=3000)
+                self.go_on_with_the_sweep()
             if state == "running":
                 return
             self.images.wait_for_timeout(300)
+
+    def go_on_with_the_sweep(self) -> None:
+        """By the button that the page offers; where it is done, by another one."""
+        button = self.sweep.locator(".st-key-grid-continue button")
+        if button.count():
+            button.click(timeout=3000)
+        elif self.sweep.evaluate("window.cakeLive.view?.status?.state") == "done":
+            self.more()
 
     def kill(self, victim: str) -> None:
         """kill -9, and where it was the server, starts it again."""

@@ -196,8 +196,15 @@ class Worker:
         used = min((j.used for j in self.jobs.values() if j.wants_turn), default=0.0)
         try:
             self.jobs[name] = Running(name, find(kind)(**spec), used=used, owner=owner)
-        except CakeError as error:
-            self.send(b"E", name, _json(event="state", state="failed", message=str(error), bug=False))
+        except Exception as error:  # whatever is wrong with one, the others go on
+            if disk_is_full(error):
+                self.send(b"E", name, _json(event="halted", message=DISK_FULL))
+                return
+            bug, message = not isinstance(error, CakeError), str(error)
+            if bug:
+                log.exception("job %s can't begin", name)
+                message = f"Something broke inside CAKE Lab ({type(error).__name__}: {error})."
+            self.send(b"E", name, _json(event="state", state="failed", message=message, bug=bug))
 
     # -- turns --------------------------------------------------------------------------------------------------
 
