@@ -27,9 +27,9 @@ def keep(content: bytes | memoryview) -> str:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     except OSError as error:
         raise CakeError(f"The file can't be kept on the server ({error.strerror}). Try again later.") from None
-    now_made(folder)
     try:
         (folder / "file").write_bytes(content)
+        now_made(folder)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise CakeError(f"The file can't be kept on the server ({error.strerror}). Try again later.") from None

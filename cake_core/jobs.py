@@ -497,6 +497,7 @@ class JobRunner:
         self._queue: deque[Job] = deque()
         self.counts = dict.fromkeys(("process_deaths", "jobs_failed", "jobs_done", "frames"), 0)
         self._durations: deque[float] = deque(maxlen=16)  # seconds that finished jobs have taken
+        self._heirs: dict[str, str] = {}  # by the key of what was left: the name of the job that goes on with it
         self._workers: dict[str, WorkerProcess] = {}
         self._early_deaths: dict[str, int] = {}
         self._replayer: Replayer | None = None
@@ -596,10 +597,22 @@ class JobRunner:
         Raises:
             CakeError: the owner has too many jobs that run.
         """
+        from . import runs
+
+        until = time.monotonic() + SECONDS_TO_END
+        while runs.going_on(left.spec["resume"]) and time.monotonic() < until:
+            time.sleep(0.1)  # the process of the server before is putting it away
         spec, sentence = {**left.spec, "experiment": experiment}, f"{left.sentence} {GO_ON}"
         job = self.submit("distill", spec, owner=owner, message=sentence)
         self.journal.forget(left.key)
+        self._heirs[left.key] = job.name
         return job
+
+    def heir(self, name: str) -> Job | None:
+        """The job that goes on with one of this name, of a server before; None where there is none."""
+        from .journal import key_of
+
+        return self.find(self._heirs.get(key_of(name), ""))
 
     def put_away(self, job: Job) -> None:
         """Ends a job as `forget` does, but so that it can be continued where it has come to something."""

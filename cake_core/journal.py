@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import secrets
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from .ages import is_older
 from .errors import CakeError
 from .locks import held, is_held
 
-__all__ = ["Journal", "Left", "resumable"]
+__all__ = ["Journal", "Left", "key_of", "resumable"]
 
-DAYS = 30.0  # for which an entry is kept: its parts may have made way for others by then
+PAGE = ".page.json"  # the end of an entry that a page may find without its job's name
+DAYS = 14.0  # for which an entry is kept: its parts may have made way for others by then
 WORDS = {
     "server": "The server was started again while this went on.",
     "idle": "Nobody had looked at this for a while, so it was put away.",
@@ -80,31 +81,37 @@ class Journal:
         with contextlib.suppress(OSError, sqlite3.Error):
             if not self._ours:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                self._alive.enter_context(held(self._lock(self._server), wait=0))
-            key = _key(name)
+                self._alive.enter_context(held(self._lock(self._server), wait=2))
+                self._tidy()
+            key = key_of(name)
             self._ours.add(key)
             entry = {"kind": kind, "spec": spec, "page": page, "owner": runs.key_of(owner), "why": why}
-            runs.write_json(self.folder / f"{key}.json", {**entry, "server": self._server}, indent=None)
+            ending = PAGE if page else ".json"
+            runs.write_json(self.folder / f"{key}{ending}", {**entry, "server": self._server}, indent=None)
 
     def drop(self, name: str) -> None:
         """Forgets a job: it is done, or nobody wants it any more."""
-        self.forget(_key(name))
+        self.forget(key_of(name))
 
     def forget(self, key: str) -> None:
         """Forgets the job of an entry."""
-        with contextlib.suppress(OSError):
-            (self.folder / f"{key}.json").unlink(missing_ok=True)
+        for ending in (".json", PAGE):
+            with contextlib.suppress(OSError):
+                (self.folder / f"{key}{ending}").unlink(missing_ok=True)
 
     def left(self, name: str) -> Left | None:
         """What is left of a job, by its name; None where nothing is, or where a server still has it."""
-        return self._read(self.folder / f"{_key(name)}.json") if name else None
+        return self._read(self.folder / f"{key_of(name)}.json") if name else None
 
     def left_by(self, owner: str, page: str) -> Left | None:
         """The latest job of an owner that a page began and that is left; None where there is none."""
-        key = runs.key_of(owner)
-        found = [(p, left) for p in self._entries() if (left := self._read(p)) is not None]
-        fitting = [(p.stat().st_mtime, left) for p, left in found if key and left.owner == key and left.page == page]
-        return max(fitting, key=lambda f: f[0])[1] if fitting else None
+        key, found = runs.key_of(owner), []
+        for path in self.folder.glob(f"*{PAGE}") if key and self.folder.is_dir() else ():
+            with contextlib.suppress(OSError):  # another session has just gone on with it
+                left, changed = self._read(path), path.stat().st_mtime
+                if left is not None and (left.owner, left.page) == (key, page):
+                    found.append((changed, left))
+        return max(found, key=lambda f: f[0])[1] if found else None
 
     def close(self) -> None:
         """Lets go of all entries: they are left from now on."""
@@ -112,14 +119,12 @@ class Journal:
         with contextlib.suppress(OSError):
             self._lock(self._server).unlink(missing_ok=True)
 
-    def _entries(self) -> Iterable[Path]:
-        """All entries; those that have grown old, and locks of the dead, are removed on the way."""
-        for path in self.folder.glob("*.json") if self.folder.is_dir() else ():
+    def _tidy(self) -> None:
+        """Removes entries that have grown old, and the locks of servers that are dead and have left nothing."""
+        for path in self.folder.iterdir():
             with contextlib.suppress(OSError):
-                if is_older(path, 86_400 * DAYS):
+                if is_older(path, 86_400 * DAYS) and not (path.suffix == ".lock" and is_held(path)):
                     path.unlink(missing_ok=True)
-                    continue
-            yield path
 
     def _read(self, path: Path) -> Left | None:
         said = runs.read_json(path)
@@ -127,7 +132,7 @@ class Journal:
             server, why = said.pop("server"), said["why"]
             if not why and (server == self._server or is_held(self._lock(server))):
                 return None
-            left = Left(path.stem, **said)
+            left = Left(path.name.partition(".")[0], **said)
             goes_on = left.kind != "distill" or why == "done" or resumable(left.spec.get("resume", "")) is not None
             return left if goes_on else None
         except (KeyError, TypeError, OSError):
@@ -137,7 +142,8 @@ class Journal:
         return self.folder / f"server-{server}.lock"
 
 
-def _key(name: str) -> str:
+def key_of(name: str) -> str:
+    """The key of a job's entry, from which its name can't be had."""
     return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 

@@ -259,7 +259,7 @@ class Keeper:
         """Says to other processes that somebody works on the run, for as long as this process lives."""
         self._alive.close()
         with contextlib.suppress(sqlite3.Error):  # a disk so full that not even an empty file finds room
-            self._alive.enter_context(held(runs.find(self.run) / runs.LOCK, wait=0))
+            self._alive.enter_context(held(runs.find(self.run) / runs.LOCK, wait=2))
 
     def _go_on(self) -> None:
         """Takes back the pictures and the losses up to where the run goes on."""

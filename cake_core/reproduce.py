@@ -60,7 +60,8 @@ class Fig1(Iterator[float]):
 
     Two moons with noise 0.1 and the shipped teacher. All samples start in one spot (prior sigma 0.1), or all over the
     plane (sigma 1). Every method has the same step size, number of samples, steps and student, its gradient clipped
-    at 1 for each sample; every student of a seed starts from the same weights.
+    at 1 for each sample; every student of a seed starts from the same weights. What is finished is stored, and the same
+    command goes on from there.
 
     Args:
         seeds: how many seeds.
@@ -87,15 +88,27 @@ class Fig1(Iterator[float]):
         torch.set_num_threads(1)  # operations on points are too small to be shared
         self._start = time.perf_counter()
         cells = [(s, m, n) for s in SIGMAS for m in FIRST for n in range(self.seeds)]
+        folder = runs.folder() / "fig1"
+        folder.mkdir(parents=True, exist_ok=True)
         for done, (sigma, method, seed) in enumerate(cells):
-            run = Distillation(self._experiment(method, sigma, seed), every=sys.maxsize)
-            for _ in run:
-                pass
-            settings = run.experiment.settings
-            row = {"method": method, "sigma": sigma, "steps": getattr(settings, "steps", 0), **run.outcome.to_dict()}
-            self.runs.append(row)
-            self._learn_from_fewer(run, method, sigma)
+            experiment = self._experiment(method, sigma, seed)
+            path = folder / f"{experiment.digest()}-{runs.code()['source']}.json"
+            stored = runs.read_json(path)
+            if not stored:
+                stored = self._cell(experiment, method, sigma)
+                runs.write_json(path, stored)
+            self.runs.append(stored["row"])
+            self.subsets += stored["subsets"]
             yield (done + 1) / len(cells)
+
+    def _cell(self, experiment: Experiment, method: str, sigma: float) -> dict[str, Any]:
+        """The numbers of one run with all samples, and of the students of fewer."""
+        run = Distillation(experiment, every=sys.maxsize)
+        for _ in run:
+            pass
+        steps = getattr(run.experiment.settings, "steps", 0)
+        row = {"method": method, "sigma": sigma, "steps": steps, **run.outcome.to_dict()}
+        return {"row": row, "subsets": self._learn_from_fewer(run, method, sigma)}
 
     def _experiment(self, method: str, sigma: float, seed: int) -> Experiment:
         return Experiment.from_dict(
@@ -109,8 +122,9 @@ class Fig1(Iterator[float]):
             }
         )
 
-    def _learn_from_fewer(self, run: Distillation, method: str, sigma: float) -> None:
+    def _learn_from_fewer(self, run: Distillation, method: str, sigma: float) -> list[dict[str, Any]]:
         """Students of random parts of a run's samples."""
+        found = []
         seed = run.experiment.seed
         order = torch.randperm(len(run.samples), generator=generator(seed, SUBSETS)).to(run.device)
         dataset = run.dataset
@@ -121,7 +135,8 @@ class Fig1(Iterator[float]):
                 pass
             of_student = evaluation.predict(training.network, dataset.test_x, dataset.inputs)
             agreement = evaluation.agreement(of_student, of_teacher).value
-            self.subsets.append({"method": method, "sigma": sigma, "samples": count, "agreement": agreement})
+            found.append({"method": method, "sigma": sigma, "samples": count, "agreement": agreement})
+        return found
 
     def result(self) -> dict[str, Any]:
         """All numbers: `rows` with all samples, `by_samples` with fewer, and how they were made."""

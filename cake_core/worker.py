@@ -222,10 +222,15 @@ class Worker:
         used = min((j.used for j in self.jobs.values() if j.wants_turn), default=0.0)
         try:
             job = Running(name, find(kind)(**spec), used=used, owner=owner, weight=weight)
-        except CakeError as error:
-            about = {"job": logs.which(name), "kind": kind, "owner": owner[:8]}
-            logs.note("job_failed", "warning", **about, reason=str(error), bug=False)
-            self.send(b"E", name, _json(event="state", state="failed", message=str(error), bug=False))
+        except Exception as error:  # whatever is wrong with one, the others go on
+            if disk_is_full(error):
+                self.send(b"E", name, _json(event="halted", message=DISK_FULL))
+                return
+            about, bug, message = {"job": logs.which(name), "kind": kind, "owner": owner[:8]}, False, str(error)
+            if not isinstance(error, CakeError):
+                bug, message = True, f"Something broke inside CAKE Lab ({type(error).__name__}: {error})."
+            logs.note("job_failed", "error" if bug else "warning", trace=bug, **about, reason=message, bug=bug)
+            self.send(b"E", name, _json(event="state", state="failed", message=message, bug=bug))
             return
         self.jobs[name] = job
         with self.ending_with_errors(job):

@@ -434,7 +434,7 @@ def test_what_else_is_kept_on_a_full_disk_is_refused_with_a_sentence(small_disk,
     points = torch.randn(40, 2)
     labels = torch.arange(40) % 2
     filler = fill(small_disk)
-    before = {p: p.stat().st_size for p in small_disk.rglob("*")}
+    before = {p: p.stat().st_size for p in small_disk.rglob("*") if p.is_file()}
     with pytest.raises(DiskFull):
         runs.create(kind="distill")
     with pytest.raises(DiskFull):
@@ -448,7 +448,7 @@ def test_what_else_is_kept_on_a_full_disk_is_refused_with_a_sentence(small_disk,
         inbox.keep(bytes(100_000))
     monkeypatch.undo()
     monkeypatch.setenv("CAKE_RUNS_DIR", str(small_disk / "runs"))
-    assert {p: p.stat().st_size for p in small_disk.rglob("*") if "jobs" not in p.parts} == before  # nothing half
+    assert {p: p.stat().st_size for p in small_disk.rglob("*") if p.is_file()} == before  # and nothing half
     assert [e.run for e in runs.entries() if e.kind == "distill"] == [there]  # without its index, too
     with a_runner() as runner:
         job = runner.submit("tune", {"study": study, "trials": 2}, play=True, page="tune")
@@ -599,7 +599,7 @@ def test_a_clock_that_is_set_changes_nothing(store, monkeypatch):
         long = {"experiment": Experiment.from_query({"steps": "20000", "device": "cpu"}).to_dict()}
         running, waiting = (runner.submit("distill", long, owner=str(k), play=True) for k in range(2))
         resting = runner.submit("distill", long, owner="c")
-        until(lambda: running.progress > 0 and resting.scene)
+        until(lambda: "resume" in running.spec and resting.scene)
         run = runs.create(kind="distill", experiment=Experiment().to_dict())
         runs.write_json(runs.find(run) / "run.json", {"kind": "distill"})
         runs.delete(run, None)
@@ -738,3 +738,47 @@ def test_a_data_file_that_is_cut_off_is_noticed_and_fetched_again(small_mnist, m
     with pytest.raises(CakeError, match=r"can't be read .*Delete that folder and try again"):
         data.load(data.DataConfig(name="mnist"))  # now without a network
     assert path.stat().st_size == cut
+
+
+# -- memory that is full ----------------------------------------------------------------------------------------------
+
+LIMITED = """
+import json, re, resource, sys
+from pathlib import Path
+import torch
+from cake_core import data, pipeline, synthesis, tasks, trackers
+from cake_core.cli import main
+
+torch.set_num_threads(1)
+pipeline.distill(data="digits", batches=2, steps=1, **{"student.updates": 2})  # all that is imported when it is needed
+used = 1024 * int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+if sys.argv[1] != "0":
+    resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[1]), used + int(sys.argv[1])))
+notes, halve = [], synthesis.Synthesis._make_room
+def told(self, count):
+    halve(self, count)
+    notes.append(self.note)
+synthesis.Synthesis._make_room = told
+code = main(sys.argv[2:])
+print(json.dumps(notes))
+sys.exit(code)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the size of a process is read where Linux says it")
+def test_memory_that_is_really_full_halves_what_is_in_flight_and_changes_no_sample(store, tmp_path):
+    """A process that may take 250 MB more: thirty mini-batches of 2,000 digits at once do not fit."""
+
+    def made(limit: int, folder: Path, in_flight: int) -> list[str]:
+        arguments = ["distill", "--data", "digits", "--device", "cpu", "--in-flight", str(in_flight), "--threads", "1"]
+        arguments += ["--out", str(folder), "--set", "batches=30", "samples=2000", "steps=2", "student.updates=5"]
+        done = subprocess.run(
+            [sys.executable, "-c", LIMITED, str(limit), *arguments, "--json", str(folder.with_suffix(".json"))],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return json.loads(done.stdout.splitlines()[-1])
+
+    notes = made(250_000_000, tmp_path / "limited", 30)
+    assert notes[0] == "The device's memory was full; it goes on with 15 mini-batches at once."
+    assert made(0, tmp_path / "free", int(notes[-1].split()[-5])) == []
+    assert same_tensors(tmp_path / "limited" / "samples.safetensors", tmp_path / "free" / "samples.safetensors")

@@ -186,7 +186,8 @@ def test_unfinished_and_old_runs_open(three):
     with runs.owned_by(ME):
         run = runs.create(kind="distill", experiment=Experiment.from_query(QUICK).to_dict())
     app = page(run=run)
-    assert "This run has no results" in app.warning[0].value
+    assert "This run was broken off before it had results" in app.warning[0].value
+    assert [b.label for b in app.button if b.label == "Continue"] == ["Continue"]
     runs.log(run, "failed", message="The memory is full.")
     app.run()
     assert "ended with an error: The memory is full." in app.error[0].value
@@ -199,6 +200,30 @@ def test_unfinished_and_old_runs_open(three):
     app = page(run=old)
     assert app.metric[0].label == "Student's accuracy"
     assert "stored by an older version" in texts(app)
+
+
+def test_a_run_that_was_broken_off_is_continued_from_here(three):
+    with runs.owned_by(ME):
+        task = Distill(Experiment.from_query(QUICK).to_dict())
+        for update in task:
+            if update.snapshot is not None and update.snapshot.step == 3:
+                break
+    app = page(run=task.kept)
+    assert "still goes on" in app.info[0].value
+    assert "Continue" not in [b.label for b in app.button]
+    task.rest()
+    app.run()
+    next(b for b in app.button if b.label == "Continue").click().run()
+    assert not app.exception
+    screen = app.session_state["screen:two_moons"]
+    job = runner().find(screen["job"])
+    assert screen["experiment"] == Experiment.from_query(QUICK)
+    assert job.spec["resume"] == task.kept
+    assert job.message.startswith("This run was broken off. What was finished is kept: press Play")
+    job.play()
+    wait(app, job.name)
+    assert runs.read(task.kept)["kind"] == "distill"
+    runs.delete(task.kept, ME)
 
 
 def test_pictures_are_those_of_the_frames(three):

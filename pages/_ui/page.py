@@ -301,9 +301,10 @@ class Screen:
         try:
             link = links.read(st.query_params.to_dict())
             self._state.update(view=link.view, options=link.options)
-            job = find_job(runner(), link.job)
+            job = find_job(runner(), link.job) or heir_of_mine(link.job)
             if job is not None and job.kind == "distill":
-                found, attached, notes = Experiment.from_dict(job.spec["experiment"]), link.job, []
+                attached = link.job if job.shared == link.job else job.name
+                found, notes = Experiment.from_dict(job.spec["experiment"]), []
             elif (left := left_experiment(left_of_mine(link.job))) is not None:
                 found, attached, notes = left, link.job, []  # it is taken up below
             else:
@@ -356,6 +357,9 @@ class Screen:
 
     def _taken_up(self) -> Job | None:
         """The job that the page had, where a server has left it; None where it is gone, or the page shows another."""
+        if (heir := heir_of_mine(self._state["job"] or "")) is not None:
+            # Another page of the same owner was here first.
+            return heir if self._fits(heir.spec["experiment"]) else None
         left = left_of_mine(self._state["job"] or "")
         experiment = left_experiment(left)
         if left is not None and left.why == "done":
@@ -581,6 +585,12 @@ def _missing(experiment: Experiment) -> str | None:
 
 def _kind(experiment: Experiment) -> str:
     return data.info(experiment.data.name).kind
+
+
+def heir_of_mine(name: str) -> Job | None:
+    """The job that goes on with what a server has left under this name, if it is of this session's owner."""
+    heir = runner().heir(name)
+    return heir if heir is not None and is_mine(heir) else None
 
 
 def left_of_mine(name: str) -> Left | None:

@@ -1219,7 +1219,7 @@ class LiveView {
         (yes, gone) => {
           this.connected = gone ? "gone" : yes;
           this.showStatus();
-          if (gone) this.setTriggerValue("ended", `${this.data.job}/gone/${Date.now()}`); // the page may know what is left of it
+          if (gone) this.askForAnother(this.data.job);
           if (yes) {
             this.backlog = true;
             if (this.speed !== 1) this.pace();
@@ -1227,6 +1227,14 @@ class LiveView {
           }
         },
       );
+  }
+
+  askForAnother(job, pause = 1000) {
+    // The server does not know this job (any more), but the page may know what is left of it, and then shows another. It
+    // is asked until it answers: while its own connection is down, what it is told is lost.
+    if (this.connected !== "gone" || this.data.job !== job || !this.root.isConnected || pause > 60000) return;
+    this.setTriggerValue("ended", `${job}/gone/${Date.now()}`);
+    setTimeout(() => this.askForAnother(job, 1.3 * pause), pause);
   }
 
   async loadRecording(url) {
@@ -1571,6 +1579,7 @@ class LiveView {
     else if (this.connected === "gone") text = "This run has ended and is no longer kept. Change a setting, or reload, to begin again.";
     if (d.status.textContent !== text) d.status.textContent = text;
     if (message !== this.said && (message || this.said)) this.banner((this.said = message) || "");
+    d.banner.classList.toggle("told", !!message && d.banner.textContent === message); // news, and not an error
     const bar = this.root.querySelector(".progress > i");
     bar.style.transform = `scaleX(${state === "done" ? 1 : progress || 0})`;
   }
