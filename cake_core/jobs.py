@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import AuthenticationError
@@ -26,6 +26,7 @@ from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
 
+from . import cluster
 from .errors import CakeError
 
 __all__ = ["ACTIVE", "Job", "JobRunner", "Limits"]
@@ -251,6 +252,8 @@ class WorkerProcess:
         self._unsent: list[bytes] = []
         self.closing = False
         self.connected = False
+        self.refused = ""  # why there can't be such a process at all; known of those in a cluster alone
+        self.threads = 0
         self._key = secrets.token_bytes(32)
         self._folder = tempfile.mkdtemp(prefix="cake-")
         unix = sys.platform != "win32"
@@ -268,6 +271,11 @@ class WorkerProcess:
             stdin.write(self._key.hex() + "\n")
         for work in (self._listen, self._watch):
             threading.Thread(target=work, name=f"cake-worker{work.__name__}", daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
 
     def send(self, **message: Any) -> None:
         """Sends a command. That the process has just gone is noticed by the listener, not here."""
@@ -321,15 +329,17 @@ class JobRunner:
 
     Args:
         limits: what it allows.
+        engine: where compute processes run, "embedded" or "ray" (empty: what CAKE_ENGINE says).
     """
 
-    def __init__(self, limits: Limits | None = None):
+    def __init__(self, limits: Limits | None = None, engine: str = ""):
         self.limits = limits or Limits.from_environment()
+        self.engine = engine or cluster.engine()
         self.lock = threading.RLock()
         self.jobs: dict[str, Job] = {}
         self._queue: deque[Job] = deque()
         self.counts = dict.fromkeys(("process_deaths", "jobs_failed", "jobs_done", "frames"), 0)
-        self._workers: dict[str, WorkerProcess] = {}
+        self._workers: dict[str, WorkerProcess | cluster.ClusterProcess] = {}
         self._early_deaths: dict[str, int] = {}
         self._closing = threading.Event()
         threading.Thread(target=self._reap, name="cake-reaper", daemon=True).start()
@@ -346,6 +356,7 @@ class JobRunner:
         with self.lock:
             self._make_room(owner)
             worker = "umap" if spec.get("how") == "umap" else OWN.get(kind, "compute")
+            worker = self._least_busy() if worker == "compute" and self.engine == "ray" else worker
             job = Job(secrets.token_urlsafe(18), kind, spec, owner, self, worker, ring=Ring(self.limits.ring_bytes))
             self.jobs[job.name] = job
             self._hand_over(job)
@@ -356,13 +367,17 @@ class JobRunner:
     def pair(self, one: Job, other: Job) -> None:
         """From now on two jobs go in lock-step: neither takes a step more than the other, while both have some left."""
         with self.lock:
+            if other.worker != one.worker and other.state in ACTIVE:  # who goes in step stands side by side
+                self.command(other, "stop")
+                other.worker = one.worker
+                self._hand_over(other)
             for job, partner in ((one, other), (other, one)):
                 job.partner = partner
                 self.command(job, "pair", partner=partner.name)
 
     def processes(self) -> dict[str, int]:
         """The compute processes that are up, by name: their process ids."""
-        return {name: worker.process.pid for name, worker in self._workers.items()}
+        return {name: worker.pid for name, worker in self._workers.items()}
 
     def find(self, name: str) -> Job | None:
         """The job of that name, if it is still known."""
@@ -381,6 +396,8 @@ class JobRunner:
         self._closing.set()
         for worker in self._workers.values():
             worker.close()
+        if self.engine == "ray":
+            cluster.leave()
 
     # -- for jobs -----------------------------------------------------------------------------------------------
 
@@ -462,8 +479,8 @@ class JobRunner:
     def _hand_over(self, job: Job) -> None:
         worker = self._workers.get(job.worker)
         if worker is None:
-            worker = self._workers[job.worker] = WorkerProcess(self._receive, self._ended)
-            worker.send(op="begin", threads=self.limits.threads)
+            worker = self._workers[job.worker] = self._new_process(job.worker)
+            worker.send(op="begin", threads=self.limits.threads or worker.threads)
         worker.send(op="submit", job=job.name, kind=job.kind, spec=job.spec, owner=job.owner)
         if job.rate is not None:
             worker.send(op="rate", job=job.name, rate=job.rate)
@@ -471,6 +488,17 @@ class JobRunner:
             worker.send(op="look", job=job.name, wishes=job.wishes)
         if job.partner is not None:
             worker.send(op="pair", job=job.name, partner=job.partner.name)
+
+    def _new_process(self, name: str) -> WorkerProcess | cluster.ClusterProcess:
+        if self.engine == "ray":
+            return cluster.ClusterProcess(self._receive, self._ended, aside=not name.startswith("compute"))
+        return WorkerProcess(self._receive, self._ended)
+
+    def _least_busy(self) -> str:
+        """The name of the compute process in the cluster that has the fewest jobs; one that is up, where several do."""
+        load = Counter(j.worker for j in self.jobs.values() if j.state in ACTIVE)
+        names = [f"compute-{k}" for k in range(cluster.places())]
+        return min(names, key=lambda name: (load[name], name not in self._workers))
 
     def _make_room(self, owner: str) -> None:
         """Drops the oldest job of an owner that does not run, where the owner has as many as are allowed."""
@@ -522,7 +550,7 @@ class JobRunner:
         for receive in list(job.subscribers):
             receive(message)
 
-    def _ended(self, worker: WorkerProcess, reason: str) -> None:
+    def _ended(self, worker: WorkerProcess | cluster.ClusterProcess, reason: str) -> None:
         """A process has died: replace it, say so in its jobs, and let the others go on."""
         with self.lock:
             if self._closing.is_set():
@@ -534,7 +562,8 @@ class JobRunner:
             self._early_deaths[name] = deaths
             log.warning("the %s process ended (%s)", name, reason)
             theirs = [j for j in self.jobs.values() if j.worker == name and j.state in ACTIVE]
-            lost = [j for j in theirs if deaths >= MOST_EARLY_DEATHS or j.state == "running" or j.progress > BEGUN]
+            hopeless = bool(worker.refused) or deaths >= MOST_EARLY_DEATHS
+            lost = [j for j in theirs if hopeless or j.state == "running" or j.progress > BEGUN]
             # The others first: as soon as a lost one makes room, one of them may be told to play.
             for job in theirs:
                 if job not in lost:
@@ -543,8 +572,8 @@ class JobRunner:
                 f"The compute process ended unexpectedly ({reason}), and this run with it. "
                 "A new process is ready: press Reset, then Play."
             )
-            if deaths >= MOST_EARLY_DEATHS:
-                message = f"The compute process does not start ({reason}). The server's log says why."
+            if hopeless:
+                message = worker.refused or f"The compute process does not start ({reason}). The server's log says why."
             for job in lost:
                 self.change(job, state="failed", message=message)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from .methods import Method, MethodConfig, find
 from .oracle import Oracle
 from .rng import Streams
 from .synthetic import Problem, Snapshot, SyntheticSet
+
+if TYPE_CHECKING:
+    from .shards import Sharded
 
 __all__ = ["Synthesis", "synthesize"]
 
@@ -46,8 +49,9 @@ def synthesize(
     compiled: bool = False,
     student: str = "",
     data: tuple[Tensor, Tensor] | None = None,
+    shards: int | None = None,
     **settings: Any,
-) -> Synthesis:
+) -> Synthesis | Sharded:
     """Makes synthetic samples for a teacher; iterate over the result to run it.
 
     >>> run = synthesize(teacher, "cake", shape=(2,), classes=2, steps=100)    # doctest: +SKIP
@@ -68,6 +72,8 @@ def synthesize(
         compiled: whether the teacher goes through torch.compile.
         student: architecture of the student, for methods that have one in their loop (empty: a small one).
         data: the teacher's training inputs (N, *shape), normalised, and labels (N,), for methods that need them.
+        shards: on a Ray cluster, in so many parts (0: as many as it has room for); None for this process alone. Does
+            not change the samples.
         settings: settings of the method, by name.
 
     Raises:
@@ -87,6 +93,10 @@ def synthesize(
         return models.build(student, shape, classes, seed).to(place)
 
     problem = Problem(oracle, shape, classes, method.config.batches, place, fresh)
+    if shards is not None:
+        from .shards import Sharded
+
+        return Sharded(method, problem, shards=shards, seed=seed, in_flight=in_flight, every=every)
     return Synthesis(method, problem, seed=seed, in_flight=in_flight, every=every)
 
 
@@ -98,6 +108,7 @@ class Synthesis(Iterator[Snapshot]):
         problem: what is asked of it.
         seed, in_flight, every: see `synthesize`.
         keep_history: whether to keep some samples at some moments of their way.
+        only: the mini-batches to make, by their indices (None: all).
         parts: a folder of this run alone, where finished mini-batches are stored, and from which it goes on when it was
             stopped. Methods whose mini-batches are all in flight at once have nothing to go on from.
 
@@ -118,11 +129,13 @@ class Synthesis(Iterator[Snapshot]):
         in_flight: int = 0,
         every: int = 1,
         keep_history: bool = False,
+        only: Sequence[int] | None = None,
         parts: Path | None = None,
     ):
         self.method, self.problem, self.seed, self.every = method, problem, seed, every
         batches = method.config.batches
-        self.in_flight = batches if method.whole else min(in_flight or self._suitable(), batches)
+        self.only = range(problem.batches) if only is None else only
+        self.in_flight = batches if method.whole else min(in_flight or self._suitable(), len(self.only))
         self.note = ""
         self._finished_batches = self._finished_steps = 0
         self.state: Any = None
@@ -162,7 +175,7 @@ class Synthesis(Iterator[Snapshot]):
     @property
     def total(self) -> int:
         """Steps of the whole run, counting each step of all mini-batches in flight as one."""
-        left = self.problem.batches - self._finished_batches
+        left = len(self.only) - self._finished_batches
         return self._finished_steps + self.method.steps * -(-left // self.in_flight)
 
     def _suitable(self) -> int:
@@ -186,11 +199,12 @@ class Synthesis(Iterator[Snapshot]):
         parts = self.parts = self._stored()
         self._finished_batches = sum(len(p.batch.unique()) for p in parts)
         self._finished_steps = self.method.steps * len(parts)
-        while self._finished_batches < self.problem.batches:
-            count = min(self.in_flight, self.problem.batches - self._finished_batches)
-            batches = range(self._finished_batches, self._finished_batches + count)
+        while self._finished_batches < len(self.only):
+            batches = self.only[self._finished_batches : self._finished_batches + self.in_flight]
+            count = len(batches)
             try:
-                parts.append((yield from self._together(batches)))
+                part = yield from self._together(batches)
+                parts.append(replace(part, provenance=self._provenance()))
             except (RuntimeError, MemoryError) as error:
                 if not devices.is_out_of_memory(error):
                     raise
@@ -223,7 +237,7 @@ class Synthesis(Iterator[Snapshot]):
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{len(list(self._folder.glob('*.safetensors'))):05d}.safetensors"
-        replace(part, provenance=self._provenance()).save(path.with_suffix(".part"))
+        part.save(path.with_suffix(".part"))
         path.with_suffix(".part").rename(path)  # whole, or not there
 
     def _record(self, step: int, state: Any, batches: Sequence[int]) -> None:
@@ -241,7 +255,7 @@ class Synthesis(Iterator[Snapshot]):
         devices.free_unused(self.problem.device)
         self.note = f"The device's memory was full; it goes on with {self.in_flight} mini-batches at once."
 
-    def _together(self, batches: range) -> Generator[Snapshot, None, SyntheticSet]:
+    def _together(self, batches: Sequence[int]) -> Generator[Snapshot, None, SyntheticSet]:
         """Some mini-batches from the prior to the end; returns their samples."""
         method, done = self.method, self._finished_steps
         rng = Streams(self.seed, batches, self.problem.device)
