@@ -505,6 +505,12 @@ class ClusterProcess:
         receive: gets each message: its kind, the job's name, the content.
         ended: called when the process has gone, with the reason.
         aside: whether it is for what is not long, and takes no share of a node.
+
+    Attributes:
+        place: the node and the process id, once it is up.
+        pid: the latter, where the node is this one; else 0.
+        refused: why there can't be such a process at all.
+        threads: on how many it computes.
     """
 
     def __init__(
@@ -520,6 +526,7 @@ class ClusterProcess:
         self.closing = False
         self.connected = False
         self.pid = 0
+        self.place: dict[str, Any] = {}
         self.refused = ""
         self.threads = Share.from_environment().threads
         threading.Thread(target=self._listen, name="cake-cluster", daemon=True).start()
@@ -578,6 +585,7 @@ class ClusterProcess:
         hello = ray.get(next(stream))
         if isinstance(hello, Refusal):
             raise CakeError(hello.message)
+        self.place = hello
         if hello["node"] == ray.get_runtime_context().get_node_id():
             self.pid = hello["pid"]
         with self._lock:
