@@ -1,9 +1,10 @@
-"""One long synthesis and a grid on a Ray cluster of one and of two local nodes. Run: python benchmarks/cluster.py
+"""One long synthesis and a grid on two local nodes of a Ray cluster against one. Run: python benchmarks/cluster.py
 
-Every node has one core and every process one thread. Times are medians; a warm-up run is not counted, for a process
-takes seconds to import torch. In the middle of one more run the process of one part is killed with kill -9. The samples
-of each run are compared with those of the embedded engine. The teacher is LeNet-5 of MNIST; the grid distils the
-shipped teacher of digits.
+Every node has one core and every process one thread. One and two nodes take turns, so that both meet the same machine
+(the other one then waits); times are medians, speed-ups medians of the pairs. A warm-up run is not counted, for a
+process takes seconds to import torch. In the middle of one more run the process of one part is killed with kill -9. The
+samples of each run are compared with those of the embedded engine. The teacher is LeNet-5 of MNIST; the grid distils
+the shipped teacher of digits.
 """
 
 from __future__ import annotations
@@ -36,14 +37,13 @@ STORE = 128 * 2**20
 
 
 @contextmanager
-def nodes(count: int) -> Iterator[Any]:
-    """A cluster of so many nodes with one core each."""
+def two_nodes() -> Iterator[Any]:
+    """A cluster of two nodes with one core each."""
     from ray.cluster_utils import Cluster
 
     args = {"num_cpus": 1, "object_store_memory": STORE}
     made = Cluster(initialize_head=True, head_node_args={**args, "include_dashboard": False})
-    for _ in range(1, count):
-        made.add_node(**args)
+    made.add_node(**args)
     os.environ["RAY_ADDRESS"] = made.address
     cluster.connect()
     try:
@@ -51,6 +51,27 @@ def nodes(count: int) -> Iterator[Any]:
     finally:
         cluster.leave()
         made.shutdown()
+
+
+class Wait:
+    """Holds the core of a node."""
+
+    def ready(self) -> bool:
+        return True
+
+
+@contextmanager
+def only(count: int) -> Iterator[None]:
+    """Inside the block so many of the two nodes are free."""
+    import ray
+
+    waits = [ray.remote(num_cpus=1)(Wait).remote() for _ in range(2 - count)]
+    ray.get([w.ready.remote() for w in waits])
+    try:
+        yield
+    finally:
+        for w in waits:
+            ray.kill(w)
 
 
 def busy(made: Any) -> list[psutil.Process]:
@@ -76,7 +97,7 @@ def grid(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     experiment = Experiment.from_query({"data": "digits", "batches": "4", "steps": "24", "device": "cpu"})
     with tempfile.TemporaryDirectory() as folder:
         run = Grid(
-            experiment, ["digits/lenet5"], ["lenet5-half", "mlp"], arguments.seeds, student={"updates": 800},
+            experiment, ["digits/lenet5"], ["lenet5-half", "mlp"], arguments.seeds, student={"updates": 400},
             controls=0, folder=Path(folder),
         )  # fmt: skip
         for _ in run:
@@ -84,72 +105,83 @@ def grid(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if "seconds" not in k} for row in run.rows]
 
 
-def timed(work: Callable[[], Any], times: int) -> tuple[float, Any]:
-    seconds, found = [], None
-    for _ in range(times):
-        start = time.perf_counter()
-        found = work()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds), found
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    found = work()
+    return time.perf_counter() - start, found
+
+
+def killing(made: Any, when: int) -> Callable[[Any], None]:
+    """What kills a process that works on a part, once so many mini-batches are finished."""
+    killed: list[int] = []
+
+    def disturb(run: Any) -> None:
+        if not killed and len(run.parts) >= when and (at_work := busy(made)):
+            killed.append(at_work[-1].pid)
+            os.kill(killed[0], signal.SIGKILL)
+
+    return disturb
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batches", type=int, default=16, help="mini-batches of 250 samples (default 16)")
     parser.add_argument("--steps", type=int, default=32, help="steps of each (default 32)")
-    parser.add_argument("--seeds", type=int, default=6, help="of the grid, two students each (default 6)")
+    parser.add_argument("--seeds", type=int, default=4, help="of the grid, two students each (default 4)")
     parser.add_argument("--times", type=int, default=3, help="runs of which the median counts (default 3)")
     parser.add_argument("--out", type=Path, help="a CSV file to write to")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
 
-    def note(what: str, engine: str, workers: int, seconds: float, one: float, **more: Any) -> None:
+    def note(what: str, workers: str, seconds: list[float], **more: Any) -> None:
         rows.append(
             {
-                "date": date.today().isoformat(), "what": what, "engine": engine, "workers": workers,
-                "seconds": round(seconds, 2), "speed_up": round(one / seconds, 2),
-                "largest_difference": "", "cells_equal": "", "lost": "", **more, "cores": os.cpu_count(),
+                "date": date.today().isoformat(), "what": what, "workers": workers,
+                "seconds": round(statistics.median(seconds), 2), "speed_up": "", "largest_difference": "",
+                "cells_equal": "", "lost": "", **more, "times": len(seconds), "cores": os.cpu_count(),
+                "load": round(os.getloadavg()[0], 1),
             }
         )  # fmt: skip
         print(rows[-1], flush=True)
 
     os.environ.pop("CAKE_ENGINE", None)
-    alone, reference = timed(lambda: made_of(None, arguments), arguments.times)
-    note("synthesis", "embedded", 1, alone, alone, largest_difference=0.0)
-    alone_grid, cells = timed(lambda: grid(arguments), 1)
-    note("grid", "embedded", 1, alone_grid, alone_grid)
+    seconds, reference = timed(lambda: made_of(None, arguments))
+    note("synthesis", "embedded", [seconds], largest_difference=0.0)
+    seconds, cells = timed(lambda: grid(arguments))
+    note("grid", "embedded", [seconds])
     os.environ["CAKE_ENGINE"] = "ray"
-    first: dict[str, float] = {}
-    for count in (1, 2):
-        with nodes(count) as two:
-            made_of(count, argparse.Namespace(**vars(arguments) | {"batches": count, "steps": 1}))
-            seconds, run = timed(lambda count=count: made_of(count, arguments), arguments.times)
-            difference = float((run.result.x - reference.result.x).abs().max())
-            note(
-                "synthesis",
-                "ray",
-                count,
-                seconds,
-                first.setdefault("synthesis", seconds),
-                largest_difference=difference,
-            )
-            seconds, found = timed(lambda: grid(arguments), 1)
-            note("grid", "ray", count, seconds, first.setdefault("grid", seconds), cells_equal=found == cells)
-            if count == 2:
-                killed: list[int] = []
-
-                def disturb(run: Any, two: Any = two, killed: list[int] = killed) -> None:
-                    if not killed and len(run.parts) >= arguments.batches // 4 and (at_work := busy(two)):
-                        killed.append(at_work[-1].pid)
-                        os.kill(killed[0], signal.SIGKILL)
-
-                seconds, run = timed(lambda: made_of(2, arguments, disturb), 1)
-                difference = float((run.result.x - reference.result.x).abs().max())
-                more = {"largest_difference": difference, "lost": run.lost}
-                note("synthesis, one process killed", "ray", 2, seconds, first["synthesis"], **more)
+    with two_nodes() as made:
+        few = argparse.Namespace(**vars(arguments) | {"batches": 2, "steps": 1, "seeds": 1})
+        made_of(2, few)
+        grid(few)
+        for what in ("synthesis", "grid"):
+            taken: dict[int, list[float]] = {1: [], 2: []}
+            more: dict[int, dict[str, Any]] = {1: {}, 2: {}}
+            for _ in range(arguments.times):
+                for count in (1, 2):
+                    with only(count):
+                        work = (
+                            (lambda n=count: made_of(n, arguments)) if what == "synthesis" else lambda: grid(arguments)
+                        )
+                        seconds, found = timed(work)
+                    taken[count].append(seconds)
+                    if what == "synthesis":
+                        more[count]["largest_difference"] = apart(found, reference)
+                    else:
+                        more[count]["cells_equal"] = found == cells
+            more[2]["speed_up"] = round(statistics.median(a / b for a, b in zip(*taken.values(), strict=True)), 2)
+            for count in (1, 2):
+                note(what, str(count), taken[count], **more[count])
+        seconds, run = timed(lambda: made_of(2, arguments, killing(made, arguments.batches // 4)))
+        note("synthesis, one killed", "2", [seconds], largest_difference=apart(run, reference), lost=run.lost)
     if arguments.out:
         runs.write_csv(arguments.out, rows)
+
+
+def apart(one: Any, other: Any) -> float:
+    """The largest difference of any number of the samples of two runs."""
+    return float((one.result.x - other.result.x).abs().max())
 
 
 if __name__ == "__main__":

@@ -129,7 +129,9 @@ def connect(logs: bool = False) -> ModuleType:
         if ray.is_initialized():  # also inside of a task
             return ray
         if address:
-            _ask(address)
+            os.environ.update(asked := _ask(address))
+            if asked:
+                ray._raylet.Config.initialize("")  # which has read the environment before
         where = {"address": address} if address else {"address": "local", "object_store_memory": STORE}
         try:
             ray.init(**where, include_dashboard=None if address else False, log_to_driver=logs, logging_level="ERROR")
@@ -155,7 +157,7 @@ def _is_driver(ray: ModuleType) -> bool:
 def _beforehand(address: str) -> None:
     """What Ray reads when it is imported: no statistics; on this machine alone, no port that others can reach."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if not address or address.startswith(("127.0.0.1:", "localhost:")):
+    if not address:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # what makes it use the loopback
 
 
@@ -166,8 +168,8 @@ PROBE = (
 )
 
 
-def _ask(address: str) -> None:
-    """Asks a cluster whether it is there and of the same versions.
+def _ask(address: str) -> dict[str, str]:
+    """Asks a cluster whether it is there and of the same versions; returns what the environment needs to join it.
 
     Raises:
         CakeError: it is not.
@@ -184,13 +186,33 @@ def _ask(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:
         raise CakeError(f"{nobody} ({error.strerror or error}). {start}") from None
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", PROBE, address], capture_output=True, text=True, timeout=PATIENCE, check=True
-        )
-        theirs = json.loads(done.stdout)
-    except (subprocess.SubprocessError, ValueError):
-        raise CakeError(f"{nobody}, though something else does. {start}") from None
+    for more in ({}, {"RAY_AUTH_MODE": "token"}):  # a token only for who asks for it, as in Ray's own tools
+        command = [sys.executable, "-c", PROBE, address]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=os.environ | more)
+        except subprocess.TimeoutExpired:
+            raise CakeError(f"{nobody}, though something else does. {start}") from None
+        if done.returncode == 0:
+            _same(address, json.loads(done.stdout))
+            return more
+        if "AuthToken" not in done.stderr and "authentication" not in done.stderr:
+            raise CakeError(f"{nobody}, though something else does. {start}")
+    raise CakeError(
+        f"The cluster at RAY_ADDRESS={address} does not know this machine's token. Copy the file ~/.ray/auth_token of "
+        "its head to the same place here."
+    )
+
+
+def _same(address: str, theirs: dict[str, Any]) -> None:
+    """Refuses a cluster of other versions.
+
+    Args:
+        address: for the message.
+        theirs: what the cluster says of itself.
+
+    Raises:
+        CakeError: naming what differs.
+    """
     ours = {"ray_version": PACKAGE.partition("==")[2], "python_version": ".".join(map(str, sys.version_info[:3]))}
     for key, name in (("ray_version", "Ray"), ("python_version", "Python")):
         # Python may differ in its last part alone.

@@ -51,6 +51,16 @@ RAY = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def ways_of_ray() -> Iterator[None]:
+    """Before anything imports Ray, which reads them once."""
+    before = dict(os.environ)
+    os.environ.update(RAY)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
     """No engine and no address of whoever runs the tests."""
@@ -144,6 +154,34 @@ def test_an_address_without_a_cluster(monkeypatch, address, sentence):
 
 
 @needs_ray
+def test_a_head_that_asks_for_a_token(tmp_path, monkeypatch):
+    mark, port = secrets.token_hex(8), free_port()
+    command = [Path(sys.executable).parent / "ray", "start", "--head", f"--port={port}", "--num-cpus=0", "--block"]
+    command += ["--include-dashboard=false", f"--object-store-memory={STORE}"]
+    env = os.environ | RAY | {"CAKE_MARK": mark, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 32}
+    with (tmp_path / "said").open("w") as said:
+        head = subprocess.Popen(command, env=env, stdout=said, stderr=said)
+    address = f"127.0.0.1:{port}"
+    try:
+        until(lambda: "runtime started" in (tmp_path / "said").read_text())
+        monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 32)
+        cluster._ask(address)
+        monkeypatch.setenv("RAY_AUTH_TOKEN", "b" * 32)
+        with pytest.raises(CakeError, match=f"{address} does not know this machine's token. Copy the file"):
+            cluster._ask(address)
+    finally:
+        head.terminate()
+        _, alive = psutil.wait_procs(marked(mark), timeout=20)
+    assert not alive, alive
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@needs_ray
 def test_a_job_says_that_no_cluster_answers(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "nowhere")
     runner = JobRunner(Limits(), "ray")
@@ -202,8 +240,8 @@ def marked(mark: str) -> list[psutil.Process]:
 
 @pytest.fixture(scope="module")
 def two(runs_folder) -> Iterator[Two]:
-    mark, before = secrets.token_hex(8), dict(os.environ)
-    os.environ.update(RAY, CAKE_MARK=mark)
+    mark = secrets.token_hex(8)
+    os.environ["CAKE_MARK"] = mark
     made = Two()
     os.environ["RAY_ADDRESS"] = made.cluster.address
     cluster.connect()
@@ -211,8 +249,8 @@ def two(runs_folder) -> Iterator[Two]:
     cluster.leave()
     made.cluster.shutdown()
     _, alive = psutil.wait_procs(marked(mark), timeout=20)
-    os.environ.clear()
-    os.environ.update(before)
+    for key in ("CAKE_MARK", "RAY_ADDRESS"):
+        del os.environ[key]
     assert not alive, alive
 
 
@@ -293,6 +331,12 @@ def test_what_is_refused_on_a_node_is_said_here(two, network):
 LONGER = SMALL | {"batches": 8, "steps": 150, "in_flight": 1}
 
 
+@pytest.fixture(scope="module")
+def undisturbed(network) -> SyntheticSet:
+    """What the runs of `disturbed` give on one machine."""
+    return finished(synthesize(network, "cake", **LONGER)).result
+
+
 def disturbed(two: Two, network, node, disturb: Callable[[psutil.Process], None]) -> Sharded:
     """A run in two parts, on each node one, that is disturbed when something is finished and a node is at work."""
     run, done = synthesize(network, "cake", **LONGER, shards=2), False
@@ -306,17 +350,16 @@ def disturbed(two: Two, network, node, disturb: Callable[[psutil.Process], None]
 
 
 @needs_ray
-def test_a_killed_process_costs_nothing_but_time(two, network):
-    alone = finished(synthesize(network, "cake", **LONGER))
+def test_a_killed_process_costs_nothing_but_time(two, network, undisturbed):
     run = disturbed(two, network, two.cluster.head_node, lambda process: process.kill())
     assert run.lost == 1
     assert "lost with its process or node" in run.note
     assert len(run.parts) == 8  # nothing that was finished was made twice
-    same(run.result, alone.result)
+    same(run.result, undisturbed)
 
 
 @needs_ray
-def test_it_goes_on_where_it_was_stopped(two, network, tmp_path):
+def test_it_goes_on_where_it_was_stopped(two, network, undisturbed, tmp_path):
     first = synthesize(network, "cake", **LONGER, shards=2)
     first._folder = tmp_path
     for _ in first:
@@ -331,7 +374,7 @@ def test_it_goes_on_where_it_was_stopped(two, network, tmp_path):
     assert 3 <= len(before) < 8
     assert before == {name: (tmp_path / name).stat().st_mtime_ns for name in before}
     assert len(list(tmp_path.iterdir())) == 8
-    same(second.result, finished(synthesize(network, "cake", **LONGER)).result)
+    same(second.result, undisturbed)
 
 
 # -- grids and studies ------------------------------------------------------------------------------------------------
@@ -518,11 +561,11 @@ def test_another_version_of_ray_is_refused(two, monkeypatch):
 
 
 @needs_ray
-def test_a_killed_node_costs_nothing_but_time(two, network):
+def test_a_killed_node_costs_nothing_but_time(two, network, undisturbed):
     """The last with two nodes: afterwards the cluster has one."""
     run = disturbed(two, network, two.other, lambda process: two.lose())
     assert run.lost >= 1
-    same(run.result, finished(synthesize(network, "cake", **LONGER)).result)
+    same(run.result, undisturbed)
 
 
 # -- the command line, with a cluster of its own ----------------------------------------------------------------------
