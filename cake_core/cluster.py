@@ -49,7 +49,7 @@ STORE = 256 * 2**20  # bytes of shared memory that a local cluster takes for wha
 PATIENCE = 20.0  # seconds in which a cluster has to answer
 AHEAD = 4  # items that a task may be ahead of who reads them: not reading is pausing
 MOST_LOSSES = 5  # of one task; more is no accident
-LOOK = 0.2  # seconds after which `spread` says that nothing came
+LOOK = 0.05  # seconds after which `spread` says that nothing came; other jobs may wait for their turn meanwhile
 
 log = logging.getLogger(__name__)
 _joining = threading.Lock()

@@ -501,6 +501,13 @@ def test_a_job_on_the_cluster_is_like_any_other(runner):
     bad = runner.submit("distill", {"experiment": {"method": "nonsense"}})
     until(lambda: bad.state == "failed")
     assert "nonsense" in bad.message
+    # From there it spreads over the nodes what can be spread.
+    about = {"experiment": QUICK.to_dict(), "teachers": ["digits/lenet5"], "students": ["mlp"], "seeds": 2}
+    spreading = runner.submit("grid", {**about, "student": {"updates": 5}}, play=True)
+    seen = Viewer(spreading)
+    until(lambda: spreading.state == "done")
+    assert len(spreading.result["rows"]) == 3
+    assert any(t.get("note", "").startswith(("Making samples", "On the cluster")) for t in seen.texts)
 
 
 @needs_ray
