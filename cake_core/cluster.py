@@ -155,8 +155,10 @@ def _is_driver(ray: ModuleType) -> bool:
 
 
 def _beforehand(address: str) -> None:
-    """What Ray reads when it is imported: no statistics; on this machine alone, no port that others can reach."""
+    """What Ray reads when it is imported: no statistics; the server's own way to end; on this machine alone, no port that
+    others can reach."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # which would take SIGTERM for a crash
     if not address:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # what makes it use the loopback
 

@@ -42,6 +42,7 @@ STORE = 78 * 2**20  # the least that Ray takes
 # after two seconds.
 RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_health_check_initial_delay_ms": "0",
@@ -119,6 +120,23 @@ def test_a_share_that_cannot_be_is_refused(monkeypatch, name, value):
     monkeypatch.setenv(f"CAKE_RAY_{name}", value)
     with pytest.raises(CakeError, match=f"CAKE_RAY_{name} is '{value}'. Set it to a share"):
         cluster.Share.from_environment()
+
+
+@pytest.mark.parametrize(
+    ("share", "nodes", "held"),
+    [
+        (cluster.Share(), [{"CPU": 2.0}, {"CPU": 3.0}], 5),
+        (cluster.Share(cpus=2), [{"CPU": 1.0}, {"CPU": 5.0}], 2),  # a task does not lie on two nodes
+        (cluster.Share(gpus=0.25), [{"CPU": 64.0, "GPU": 2.0}, {"CPU": 64.0}], 8),  # where there are GPUs, on those
+        (cluster.Share(gpus=0.25), [{"CPU": 3.0, "GPU": 2.0}], 3),
+        (cluster.Share(gpus=0.3, cpus=0.1), [{"CPU": 8.0, "GPU": 1.0}], 3),
+        (cluster.Share(gpus=0), [{"CPU": 4.0, "GPU": 1.0}], 4),
+        (cluster.Share(gpus=2), [{"CPU": 4.0, "GPU": 1.0}, {"CPU": 4.0, "GPU": 4.0}], 2),
+    ],
+)
+def test_how_much_a_cluster_holds(share, nodes, held):
+    known = [{"Alive": True, "Resources": n} for n in nodes] + [{"Alive": False, "Resources": nodes[0]}]
+    assert cluster.room(share, SimpleNamespace(nodes=lambda: known)) == held
 
 
 def test_a_node_with_other_versions_is_refused():
@@ -595,3 +613,31 @@ def test_the_command_line_starts_a_cluster_and_leaves_nothing_behind(tmp_path, c
     assert found[0]["agreement"] == pytest.approx(found[1]["agreement"], abs=0.02)
     _, alive = psutil.wait_procs(marked(mark), timeout=20)
     assert not alive, alive
+
+
+SERVER = """
+import signal, sys, time
+from cake_core.jobs import JobRunner, Limits
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))  # as the server does
+job = JobRunner(Limits()).submit("parameters", {"data_name": "moons"}, play=True)
+while job.state != "done":
+    time.sleep(0.05)
+print("done", flush=True)
+time.sleep(60)
+"""
+
+
+@needs_ray
+def test_a_server_that_is_told_to_end_takes_its_cluster_along():
+    mark = secrets.token_hex(8)
+    env = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"CAKE_ENGINE": "ray", "CAKE_MARK": mark}
+    server = subprocess.Popen([sys.executable, "-c", SERVER], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout.readline().strip() == "done"
+        server.terminate()
+        assert server.wait(30) == 7
+        _, alive = psutil.wait_procs(marked(mark), timeout=20)
+        assert not alive, alive
+    finally:
+        for process in marked(mark):
+            process.kill()
