@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import hashlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -38,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     before = signal.signal(signal.SIGTERM, _terminated) if in_main else None
     try:
         arguments = _parser().parse_args(argv)
-        result = arguments.run(arguments)
+        with _engine(getattr(arguments, "engine", None)):
+            result = arguments.run(arguments)
         _deliver(result, arguments.json)
     except CakeError as error:
         print(f"cake_core: {error}", file=sys.stderr)
@@ -71,6 +73,38 @@ class _Terminated(BaseException):
 
 def _terminated(number: int, frame: Any) -> None:
     raise _Terminated
+
+
+@contextlib.contextmanager
+def _engine(name: str | None) -> Iterator[None]:
+    """Inside the block the engine is the one that was asked for; a cluster is left behind at its end."""
+    from . import cluster
+
+    before = os.environ.get("CAKE_ENGINE")
+    if name:
+        os.environ["CAKE_ENGINE"] = name
+    try:
+        if cluster.engine() == "ray" and name:
+            cluster.Share.from_environment()
+            cluster.connect()  # refused before anything is computed
+        yield
+    finally:
+        cluster.leave()
+        if name and before is None:
+            del os.environ["CAKE_ENGINE"]
+        elif name:
+            os.environ["CAKE_ENGINE"] = before
+
+
+def _shards(arguments: argparse.Namespace) -> int | None:
+    """In how many parts samples are made on a cluster; None where none was asked for."""
+    from . import cluster
+
+    if cluster.engine() == "ray":
+        return arguments.shards
+    if arguments.shards is not None:
+        raise CakeError("Samples are made in parts on a cluster alone. Add --engine ray, or leave --shards out.")
+    return None
 
 
 # -- commands ---------------------------------------------------------------------------------------------------------
@@ -278,7 +312,7 @@ def import_teacher(arguments: argparse.Namespace) -> dict[str, Any]:
 def distill(arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
 
-    from . import trackers
+    from . import cluster, trackers
     from .data import info
     from .pipeline import Distillation, Experiment, summary
 
@@ -286,12 +320,17 @@ def distill(arguments: argparse.Namespace) -> dict[str, Any]:
     flat |= {k: getattr(arguments, k) for k in ("teacher", "student", "method") if getattr(arguments, k)}
     first = Experiment.from_query(flat)
     edits = [_edit(text) for text in arguments.edit]
+    shards = _shards(arguments)
+    if cluster.engine() == "ray":
+        shards = shards or 0
+        if edits:
+            raise CakeError("Settings can't change while a cluster makes samples. Leave --edit or --engine ray out.")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     outcomes, kept = [], []
     for number in range(arguments.seeds):
         experiment = first.replace(seed=first.seed + number)
-        more = {"in_flight": arguments.in_flight, "edits": edits}
+        more = {"in_flight": arguments.in_flight, "edits": edits, "shards": shards}
         title = f"{first.method} on {first.data.name}, seed {first.seed + number}"
         if arguments.keep:
             from .keeping import broken_off
@@ -452,6 +491,8 @@ def reproduce(arguments: argparse.Namespace) -> dict[str, Any]:
     more = {"rows": arguments.rows} if arguments.rows else {}
     if more and arguments.figure == "fig1":
         raise CakeError("Fig. 1 has no rows to choose from; leave --rows out.")
+    if (shards := _shards(arguments)) is not None and arguments.figure != "fig1":
+        more["shards"] = shards
     run = FIGURES[arguments.figure](seeds=arguments.seeds, device=arguments.device, scale=arguments.scale, **more)
     for _ in _shown(run, f"reproducing {arguments.figure}", lambda share: share):
         pass
@@ -495,7 +536,7 @@ def detect(arguments: argparse.Namespace) -> dict[str, Any]:
 def tune(arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
 
-    from . import runs, studies, tuning, tuning_figures
+    from . import cluster, runs, studies, tuning, tuning_figures
     from .data import info
     from .pipeline import Experiment
 
@@ -508,7 +549,8 @@ def tune(arguments: argparse.Namespace) -> dict[str, Any]:
     experiment: Experiment = config.experiment
     if info(experiment.data.name).kind == "points":
         torch.set_num_threads(1)  # operations on points are too small to be shared
-    run = tuning.Tuning(study, arguments.trials, workers=arguments.workers, finals=arguments.finals)
+    workers = arguments.workers or int(cluster.engine() == "embedded")
+    run = tuning.Tuning(study, arguments.trials, workers=workers, finals=arguments.finals)
     print(f"cake_core: study {study}, {run.done} of {arguments.trials} trials are there", file=sys.stderr)
     try:
         for _ in _shown(run, f"tuning {experiment.method} on {experiment.data.name}", lambda u: u.progress):
@@ -676,6 +718,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--in-flight", type=_count(0), default=0, help="mini-batches at once (default: as many as fit)")
     sub.add_argument("--threads", type=_count(0), default=0, help="threads of the CPU (default: all cores)")
+    _cluster(sub, "in how many parts the samples are made there (default: as many as it has room for)")
     _common(sub)
 
     sub = command(runs, "List the stored runs, the latest first; delete some, or bring deleted ones back.")
@@ -743,8 +786,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--pruner", help="median (default), halving or none")
     sub.add_argument("--seeds", type=_count(1), help="seeds of each trial (default 1)")
     sub.add_argument("--finals", type=_count(0), default=3, help="fresh seeds of the final runs (default 3)")
-    sub.add_argument("--workers", type=_count(1), default=1, help="processes that work on it (default 1)")
+    sub.add_argument(
+        "--workers", type=_count(1), help="processes that work on it (default 1; on a cluster as many as it holds)"
+    )
     sub.add_argument("--study", metavar="RUN", help="go on with this study, whatever else is said")
+    _cluster(sub)
     sub.add_argument("--fresh", action="store_true", help="begin a new study though the same was begun before")
     sub.add_argument("--out", help="folder to write tune_<data>_<method>.csv and .json to")
     _common(sub)
@@ -762,6 +808,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("figure", help="which: fig1, fig2, fig3, table1, table2 or table3")
     sub.add_argument("--seeds", type=_count(1), default=5, help="how many seeds (default 5)")
     sub.add_argument("--scale", default="", help="quick (two cores) or paper (a GPU); not for fig1")
+    _cluster(sub, "make each line's samples there in so many parts, one line after the other (default: whole lines)")
     sub.add_argument("--rows", nargs="+", metavar="ROW", help="only these teachers or methods now; not for fig1")
     sub.add_argument("--out", help="folder to write CSV files to")
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
@@ -771,6 +818,12 @@ def _parser() -> argparse.ArgumentParser:
 def _common(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change settings")
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+
+
+def _cluster(sub: argparse.ArgumentParser, shards: str = "") -> None:
+    sub.add_argument("--engine", help="embedded (default) or ray: on a cluster, at RAY_ADDRESS or on this machine")
+    if shards:
+        sub.add_argument("--shards", type=_count(1), help=shards)
 
 
 def _service(sub: argparse.ArgumentParser) -> None:

@@ -22,16 +22,16 @@ import tempfile
 import threading
 import time
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import Field, asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields, replace
 from functools import cache
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import access, logs
+from . import access, cluster, logs
 from .errors import CakeError
 
 if TYPE_CHECKING:
@@ -406,6 +406,8 @@ class WorkerProcess:
         self._unsent: list[bytes] = []
         self.closing = False
         self.connected = False
+        self.refused = ""  # why there can't be such a process at all; known of those in a cluster alone
+        self.threads = 0
         self._key = secrets.token_bytes(32)
         self._folder = tempfile.mkdtemp(prefix="cake-")
         unix = sys.platform != "win32"
@@ -423,6 +425,11 @@ class WorkerProcess:
             stdin.write(self._key.hex() + "\n")
         for work in (self._listen, self._watch):
             threading.Thread(target=work, name=f"cake-worker{work.__name__}", daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
 
     def send(self, **message: Any) -> None:
         """Sends a command. That the process has just gone is noticed by the listener, not here."""
@@ -484,13 +491,20 @@ class JobRunner:
     Args:
         limits: what it allows.
         check: looks at kind and spec of each new job, and raises a `CakeError` where its owner may not have it.
+        engine: where compute processes run, "embedded" or "ray" (empty: what CAKE_ENGINE says).
     """
 
-    def __init__(self, limits: Limits | None = None, check: Callable[[str, dict[str, Any]], None] | None = None):
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        check: Callable[[str, dict[str, Any]], None] | None = None,
+        engine: str = "",
+    ):
         from .journal import Journal  # which knows where runs lie, and runs know the limits above
 
         self.limits = limits or Limits.from_environment()
         self.check = check or (lambda kind, spec: None)
+        self.engine = engine or cluster.engine()
         self.journal = Journal()
         self.lock = threading.RLock()
         self.jobs: dict[str, Job] = {}
@@ -498,7 +512,7 @@ class JobRunner:
         self.counts = dict.fromkeys(("process_deaths", "jobs_failed", "jobs_done", "frames"), 0)
         self._durations: deque[float] = deque(maxlen=16)  # seconds that finished jobs have taken
         self._heirs: dict[str, str] = {}  # by the key of what was left: the name of the job that goes on with it
-        self._workers: dict[str, WorkerProcess] = {}
+        self._workers: dict[str, WorkerProcess | cluster.ClusterProcess] = {}
         self._early_deaths: dict[str, int] = {}
         self._replayer: Replayer | None = None
         self._closing = threading.Event()
@@ -534,6 +548,8 @@ class JobRunner:
             worker = "umap" if spec.get("how") == "umap" else OWN.get(kind, "compute")
             if self.limits.max_shared_mb and self.replayer.wanted(kind, spec, owner.partition(".")[0]):
                 worker = REPLAY
+            elif worker == "compute":
+                worker = self._least_busy()
             job = Job(secrets.token_urlsafe(18), kind, spec, owner, self, worker, ring=Ring(self.limits.ring_bytes))
             job.page, job.message, job.state = page, message, "paused" if message else "ready"
             self.jobs[job.name] = job
@@ -547,13 +563,19 @@ class JobRunner:
     def pair(self, one: Job, other: Job) -> None:
         """From now on two jobs go in lock-step: neither takes a step more than the other, while both have some left."""
         with self.lock:
+            for job in (one, other):
+                self.compute(job)
+            if other.worker != one.worker and other.state in ACTIVE:  # who goes in step stands side by side
+                self.command(other, "stop")
+                other.worker = one.worker
+                self._hand_over(other)
             for job, partner in ((one, other), (other, one)):
                 job.partner = partner
                 self.command(job, "pair", partner=partner.name)
 
     def processes(self) -> dict[str, int]:
         """The compute processes that are up, by name: their process ids."""
-        return {name: worker.process.pid for name, worker in self._workers.items()}
+        return {name: worker.pid for name, worker in self._workers.items()}
 
     @property
     def replayer(self) -> Replayer:
@@ -570,7 +592,7 @@ class JobRunner:
             if job.worker != REPLAY:
                 return
             reached, running = self.replayer.release(job), job.state == "running"
-            job.worker = OWN.get(job.kind, "compute")
+            job.worker = OWN.get(job.kind) or self._least_busy()
             self._hand_over(job, forward=reached)
             if running:
                 job.state = "paused"
@@ -657,6 +679,8 @@ class JobRunner:
         for worker in workers:
             worker.wait(until)
         self.journal.close()
+        if self.engine == "ray":
+            cluster.leave()
 
     # -- for jobs -----------------------------------------------------------------------------------------------
 
@@ -818,9 +842,10 @@ class JobRunner:
     def _hand_over(self, job: Job, forward: tuple[str, int] | None = None) -> None:
         worker = self._process(job.worker)
         if worker is None:
-            worker = self._workers[job.worker] = WorkerProcess(self._receive, self._ended)
-            logs.note("process_began", name=job.worker, pid=worker.process.pid)
-            worker.send(op="begin", name=job.worker, limits=asdict(self.limits))
+            worker = self._workers[job.worker] = self._new_process(job.worker)
+            logs.note("process_began", name=job.worker, pid=worker.pid)
+            limits = replace(self.limits, threads=self.limits.threads or worker.threads)
+            worker.send(op="begin", name=job.worker, limits=asdict(limits))
         weight = self.limits.weight(job.kind, logs.who(job.owner))
         worker.send(op="submit", job=job.name, kind=job.kind, spec=job.spec, owner=job.owner, weight=weight)
         if forward:
@@ -831,6 +856,20 @@ class JobRunner:
             worker.send(op="look", job=job.name, wishes=job.wishes)
         if job.partner is not None:
             worker.send(op="pair", job=job.name, partner=job.partner.name)
+
+    def _new_process(self, name: str) -> WorkerProcess | cluster.ClusterProcess:
+        if self.engine == "ray":
+            return cluster.ClusterProcess(self._receive, self._ended, aside=not name.startswith("compute"))
+        return WorkerProcess(self._receive, self._ended)
+
+    def _least_busy(self) -> str:
+        """The name of the compute process that has the fewest jobs, one that is up where several do; without a cluster
+        there is one."""
+        if self.engine != "ray":
+            return "compute"
+        load = Counter(j.worker for j in self.jobs.values() if j.state in ACTIVE)
+        names = [f"compute-{k}" for k in range(cluster.places())]
+        return min(names, key=lambda name: (load[name], name not in self._workers))
 
     def _make_room(self, owner: str) -> None:
         """Drops the oldest job of an owner that does not run, where the owner has as many as are allowed."""
@@ -909,7 +948,7 @@ class JobRunner:
         for receive in list(job.subscribers):
             receive(message)
 
-    def _ended(self, worker: WorkerProcess, reason: str) -> None:
+    def _ended(self, worker: WorkerProcess | cluster.ClusterProcess, reason: str) -> None:
         """A process has died: replace it, say so in its jobs, and let the others go on."""
         with self.lock:
             if self._closing.is_set():
@@ -919,12 +958,13 @@ class JobRunner:
             self.counts["process_deaths"] += 1
             deaths = 0 if worker.connected else self._early_deaths.get(name, 0) + 1
             self._early_deaths[name] = deaths
-            logs.note("process_died", "error", name=name, pid=worker.process.pid, reason=reason)
+            logs.note("process_died", "error", name=name, pid=worker.pid, reason=reason)
+            hopeless = bool(worker.refused) or deaths >= MOST_EARLY_DEATHS
             theirs = [j for j in self.jobs.values() if j.worker == name and j.state in ACTIVE and not j.away]
             for job in theirs:
                 job.deaths = job.deaths + 1 if job.progress <= job.fell_at else 1
                 job.fell_at = job.progress
-            goes_on = [j for j in theirs if deaths < MOST_EARLY_DEATHS and (j.kind in GOES_ON or not _is_begun(j))]
+            goes_on = [j for j in theirs if not hopeless and (j.kind in GOES_ON or not _is_begun(j))]
             # The others first: as soon as a lost one makes room, one of them may be told to play.
             for job in goes_on:
                 self._go_on(job, reason)
@@ -932,8 +972,8 @@ class JobRunner:
                 f"The compute process ended unexpectedly ({reason}), and this run with it. "
                 "A new process is ready: begin it again."
             )
-            if deaths >= MOST_EARLY_DEATHS:
-                message = f"The compute process does not start ({reason}). The server's log says why."
+            if hopeless:
+                message = worker.refused or f"The compute process does not start ({reason}). The server's log says why."
             for job in theirs:
                 if job not in goes_on:
                     about = {"job": logs.which(job.name), "kind": job.kind, "owner": logs.who(job.owner)}

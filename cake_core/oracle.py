@@ -80,6 +80,7 @@ class Oracle:
         self.forward_calls = 0
         self.gradient_calls = 0
         self.access, self.precision, self.device = access, precision, torch.device(device)
+        self.compiled = compiled
         copied = isinstance(teacher, nn.Module) and not frozen
         self._network = frozen_copy(teacher, self.device) if copied else teacher
         answer = folded(self._network) if isinstance(self._network, nn.Module) else self._network
@@ -134,6 +135,16 @@ class Oracle:
         """The classes (M, N) of samples (M, N, *shape) that are shown, for the eye: not counted, not for methods."""
         with devices.autocast(self.device, self.precision):
             return self._network(x.flatten(0, 1)).argmax(dim=1).view(x.shape[:2])
+
+    @property
+    def network(self) -> Callable[[Tensor], Tensor]:
+        """The teacher itself, for who makes another oracle of it: not for methods."""
+        return self._network
+
+    @property
+    def examples(self) -> tuple[Tensor, Tensor] | None:
+        """The teacher's training data, likewise, where they are here."""
+        return self._data
 
     def uncounted(self) -> Oracle:
         """The same teacher with counters of its own: for who explains a step, and does not copy with its answers."""

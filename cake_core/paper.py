@@ -76,6 +76,7 @@ class Table(Iterator[float]):
         scale: "quick" (two cores, with the stated reductions) or "paper" (the paper's budget, for a GPU).
         rows: names of rows to do now (all, where none is named).
         folder: where cells are stored (None: among the runs).
+        shards: see `grid.Cells`.
     """
 
     name: ClassVar[str]
@@ -89,6 +90,7 @@ class Table(Iterator[float]):
         scale: str = "quick",
         rows: Sequence[str] = (),
         folder: Path | None = None,
+        shards: int | None = None,
     ):
         self.seeds, self.device, self.scale = seeds, device, scale or "quick"
         makers = {"quick": self.quick, "paper": self.full}
@@ -114,7 +116,7 @@ class Table(Iterator[float]):
                 plain = e.to_dict()
                 plain.pop("student")
                 rounds.setdefault(json.dumps(plain, sort_keys=True), []).append(e)
-        self._cells = Cells(list(rounds.values()), folder)
+        self._cells = Cells(list(rounds.values()), folder, shards=shards)
 
     def quick(self) -> list[Cell]:
         """The lines at the small scale."""

@@ -28,6 +28,7 @@ from .evaluation import Rate
 from .history import History
 from .methods import METHODS, MethodConfig, find
 from .oracle import ACCESS, Oracle, frozen_copy, lacks
+from .shards import Sharded
 from .student import StudentConfig, StudentTraining, fresh
 from .synthesis import Synthesis
 from .synthetic import Problem, Snapshot, SyntheticSet
@@ -252,6 +253,8 @@ class Distillation(Iterator[Update]):
         keep_history: whether to keep some samples at some moments of their way, and to store them with the run.
         parts: where to store finished mini-batches, to go on from when the run was stopped (see `Synthesis`). The
             edits of the life before have to be given then, too.
+        shards: make the samples on a Ray cluster, in so many parts (0: as many as it has room for; None: here). The
+            samples are the same, but have no history, and settings can't change while they are made.
         edits: settings to change while it runs, by the number of snapshots that have been seen: what `edits` of an
             earlier run noted makes it take the same way again.
         updates: an update also after every so many of the student's, whatever the clock says (0: by the clock alone).
@@ -276,6 +279,7 @@ class Distillation(Iterator[Update]):
         judge: SyntheticSet | None = None,
         keep_history: bool = False,
         parts: Path | None = None,
+        shards: int | None = None,
         edits: Iterable[tuple[int, Mapping[str, Any]]] = (),
         updates: int = 0,
     ):
@@ -286,12 +290,12 @@ class Distillation(Iterator[Update]):
         self.dataset: Dataset | None = None
         self.network: Callable[[Tensor], Tensor] | None = None
         self.oracle: Oracle | None = None
-        self.synthesis: Synthesis | None = None
+        self.synthesis: Synthesis | Sharded | None = None
         self.samples: SyntheticSet | None = None
         self.history: History | None = None
         self.outcome: Outcome | None = None
         self._every, self._in_flight, self._keep_history, self._parts = every, in_flight, keep_history, parts
-        self._updates, self.trained = updates, False
+        self._updates, self._shards, self.trained = updates, shards, False
         self._seconds = dict.fromkeys(("teacher", "synthesis", "training", "evaluation"), 0.0)
         self._stages = self._loop()
 
@@ -394,15 +398,12 @@ class Distillation(Iterator[Update]):
         check_access(e, self.network)
         fresh(e.student, info.shape, len(info.classes))  # refused now, not after the samples were made
         self.oracle = self._oracle()
-        run = Synthesis(
-            find(e.method)(e.settings),
-            self._problem(self.oracle, e.settings.batches),
-            seed=e.seed,
-            in_flight=self._in_flight,
-            every=self._every,
-            keep_history=self._keep_history,
-            parts=self._parts,
-        )
+        asked = find(e.method)(e.settings), self._problem(self.oracle, e.settings.batches)
+        how = {"seed": e.seed, "in_flight": self._in_flight, "every": self._every, "parts": self._parts}
+        if self._shards is None:
+            run = Synthesis(*asked, **how, keep_history=self._keep_history)
+        else:
+            run = Sharded(*asked, **how, shards=self._shards)
         self.synthesis, self.begun = run, e
         for number, settings in [p for p in self._planned if p[0] <= run.seen]:  # of the mini-batches that are there
             self._seen = number
@@ -426,12 +427,12 @@ class Distillation(Iterator[Update]):
     def _problem(self, oracle: Oracle, batches: int) -> Problem:
         """What is asked of the method, for so many mini-batches."""
         info, config = self.dataset.info, self.experiment.student
-        shape, classes = info.shape, len(info.classes)
+        shape, classes, device = info.shape, len(info.classes), self.device
 
         def student(seed: int) -> nn.Module:
-            return fresh(config, shape, classes, seed).to(self.device)
+            return fresh(config, shape, classes, seed).to(device)
 
-        return Problem(oracle, shape, classes, batches, self.device, student)
+        return Problem(oracle, shape, classes, batches, device, student)
 
     def _student(self) -> Iterator[tuple[float, Update]]:
         e = self.experiment

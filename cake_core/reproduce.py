@@ -174,6 +174,7 @@ class GridFigure(Iterator[float]):
         scale: a key of `SCALES`.
         rows: teachers to do now (all, where none is named); the result holds what is stored of the others too.
         folder: where cells are stored (None: among the runs).
+        shards: see `grid.Cells`.
     """
 
     name: ClassVar[str]
@@ -188,6 +189,7 @@ class GridFigure(Iterator[float]):
         scale: str = "quick",
         rows: Sequence[str] = (),
         folder: Path | None = None,
+        shards: int | None = None,
     ):
         scale = scale or "quick"
         if scale not in self.SCALES:
@@ -207,7 +209,8 @@ class GridFigure(Iterator[float]):
         )
         self.experiment = experiment
         teachers = [t for t in setting["teachers"] if not rows or t.split("/")[-1] in rows]
-        self.grid = Grid(experiment, teachers, setting["students"], seeds, student=setting["student"], folder=folder)
+        where = {"folder": folder, "shards": shards}
+        self.grid = Grid(experiment, teachers, setting["students"], seeds, student=setting["student"], **where)
 
     def __next__(self) -> float:
         return next(self.grid).progress

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -23,6 +23,9 @@ from .methods import Method, MethodConfig, find
 from .oracle import Oracle
 from .rng import Streams
 from .synthetic import Problem, Snapshot, SyntheticSet
+
+if TYPE_CHECKING:
+    from .shards import Sharded
 
 __all__ = ["Synthesis", "synthesize"]
 
@@ -48,8 +51,9 @@ def synthesize(
     compiled: bool = False,
     student: str = "",
     data: tuple[Tensor, Tensor] | None = None,
+    shards: int | None = None,
     **settings: Any,
-) -> Synthesis:
+) -> Synthesis | Sharded:
     """Makes synthetic samples for a teacher; iterate over the result to run it.
 
     >>> run = synthesize(teacher, "cake", shape=(2,), classes=2, steps=100)    # doctest: +SKIP
@@ -70,6 +74,8 @@ def synthesize(
         compiled: whether the teacher goes through torch.compile.
         student: architecture of the student, for methods that have one in their loop (empty: a small one).
         data: the teacher's training inputs (N, *shape), normalised, and labels (N,), for methods that need them.
+        shards: on a Ray cluster, in so many parts (0: as many as it has room for); None for this process alone. Does
+            not change the samples.
         settings: settings of the method, by name.
 
     Raises:
@@ -89,6 +95,10 @@ def synthesize(
         return models.build(student, shape, classes, seed).to(place)
 
     problem = Problem(oracle, shape, classes, method.config.batches, place, fresh)
+    if shards is not None:
+        from .shards import Sharded
+
+        return Sharded(method, problem, shards=shards, seed=seed, in_flight=in_flight, every=every)
     return Synthesis(method, problem, seed=seed, in_flight=in_flight, every=every)
 
 
@@ -100,6 +110,7 @@ class Synthesis(Iterator[Snapshot]):
         problem: what is asked of it.
         seed, in_flight, every: see `synthesize`.
         keep_history: whether to keep some samples at some moments of their way.
+        only: the mini-batches to make, by their indices (None: all).
         parts: a folder of this run alone, where finished mini-batches are stored, and from which it goes on when it was
             stopped. Methods whose mini-batches are all in flight at once have nothing to go on from.
 
@@ -121,11 +132,13 @@ class Synthesis(Iterator[Snapshot]):
         in_flight: int = 0,
         every: int = 1,
         keep_history: bool = False,
+        only: Sequence[int] | None = None,
         parts: Path | None = None,
     ):
         self.method, self.problem, self.seed, self.every = method, problem, seed, every
         batches = method.config.batches
-        self.in_flight = batches if method.whole else min(in_flight or self._suitable(), batches)
+        self.only = range(problem.batches) if only is None else only
+        self.in_flight = batches if method.whole else min(in_flight or self._suitable(), len(self.only))
         self.note = ""
         self.state: Any = None
         self.seen = 0
@@ -169,7 +182,7 @@ class Synthesis(Iterator[Snapshot]):
     @property
     def total(self) -> int:
         """Steps of the whole run, counting each step of all mini-batches in flight as one."""
-        left = self.problem.batches - self._finished_batches
+        left = len(self.only) - self._finished_batches
         return self._finished_steps + self.method.steps * -(-left // self.in_flight)
 
     def _suitable(self) -> int:
@@ -191,9 +204,9 @@ class Synthesis(Iterator[Snapshot]):
 
     def _loop(self) -> Iterator[Snapshot]:
         parts = self.parts
-        while self._finished_batches < self.problem.batches:
-            count = min(self.in_flight, self.problem.batches - self._finished_batches)
-            batches = range(self._finished_batches, self._finished_batches + count)
+        while self._finished_batches < len(self.only):
+            batches = self.only[self._finished_batches : self._finished_batches + self.in_flight]
+            count = len(batches)
             try:
                 parts.append((yield from self._together(batches)))
             except (RuntimeError, MemoryError) as error:
@@ -214,7 +227,7 @@ class Synthesis(Iterator[Snapshot]):
         """The mini-batches that were finished before, in order; their calls of the teacher count as made."""
         parts: list[SyntheticSet] = []
         done = 0
-        while self._folder is not None and (part := self._read(done)) is not None:
+        while self._folder is not None and done < len(self.only) and (part := self._read(self.only[done])) is not None:
             parts.append(part.to(self.problem.device))
             done += len(part.batch.unique())
         if parts:
@@ -285,7 +298,7 @@ class Synthesis(Iterator[Snapshot]):
         devices.free_unused(self.problem.device)
         self.note = f"The device's memory was full; it goes on with {self.in_flight} mini-batches at once."
 
-    def _together(self, batches: range) -> Generator[Snapshot, None, SyntheticSet]:
+    def _together(self, batches: Sequence[int]) -> Generator[Snapshot, None, SyntheticSet]:
         """Some mini-batches from the prior to the end; returns their samples."""
         method, done = self.method, self._finished_steps
         rng = Streams(self.seed, batches, self.problem.device)

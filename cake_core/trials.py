@@ -90,6 +90,9 @@ class Judge(Iterator[Update]):
         """Cancels."""
         self._steps.close()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_steps": iter(())}  # who gets it elsewhere gets it exhausted
+
     def _loop(self) -> Iterator[Update]:
         base = self.config.experiment
         info = data.info(base.data.name)

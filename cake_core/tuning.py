@@ -20,7 +20,7 @@ import threading
 import time
 import warnings
 from collections.abc import Generator, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
-from . import data, runs, studies
+from . import cluster, data, runs, studies
 from .errors import CakeError
 from .locks import LOCK_WAIT, held, is_held
 from .pipeline import Distillation, Experiment, Update, noise_only
@@ -173,7 +173,8 @@ class Tuning(Iterator[Update]):
     Args:
         study: its id, from `studies.begin`.
         trials: how many trials it shall have in all, those of before included.
-        workers: processes that work on it: this one, and helpers.
+        workers: processes that work on it: this one, and helpers. With the engine "ray" so many trials run on a cluster
+            at the same time (0: as many as it has room for).
         finals: seeds of the final runs of the best setting; 0 for none.
         threads: on how many each helper computes, 0 for an even share of the cores.
 
@@ -184,7 +185,7 @@ class Tuning(Iterator[Update]):
     """
 
     def __init__(self, study: str, trials: int, *, workers: int = 1, finals: int = 0, threads: int = 0):
-        if trials < 1 or workers < 1 or finals < 0:
+        if trials < 1 or workers < 0 or finals < 0:
             raise CakeError("A study needs at least one trial and one worker.")
         self.name, self.trials, self.workers, self.finals = study, trials, workers, finals
         self.config = studies.config_of(study)
@@ -221,10 +222,13 @@ class Tuning(Iterator[Update]):
             if self.done < self.trials:
                 for update in self.judge:
                     yield replace(update, progress=share * self.done / self.trials)
-                self._helpers = [
-                    Helper(self.name, self.trials, self.workers, self._threads) for _ in range(1, self.workers)
-                ]
-                yield from self._trials(share)
+                if cluster.engine() == "ray":
+                    yield from self._trials_on_cluster(share)
+                else:
+                    self._helpers = [
+                        Helper(self.name, self.trials, self.workers, self._threads) for _ in range(1, self.workers)
+                    ]
+                    yield from self._trials(share)
             if self.finals and (chosen := best(self.study, self.name)) is not None:
                 self.final = Final(self.name, chosen, self.finals, self.judge)
                 for update in self.final:
@@ -248,10 +252,42 @@ class Tuning(Iterator[Update]):
             else:
                 return
 
-    def _run(self, trial: optuna.Trial, share: float) -> Iterator[Update]:
+    def _trials_on_cluster(self, share: float) -> Iterator[Update]:
+        """Several at the same time, each on a node; the storage stays here."""
+        ray = cluster.connect()
+        most = self.workers or cluster.room(cluster.Share.from_environment(), ray)
+        judge = ray.put(self.judge)
+        going: list[Generator[Update, None, None]] = []
+        try:
+            while True:
+                trial, left = self._next() if len(going) < most else (None, True)
+                if trial is not None:
+                    going.append(self._run(trial, share, judge))
+                    continue
+                if not going:
+                    if not left:
+                        return
+                    yield Update("evaluation", share * self.done / self.trials, "Waiting for the other workers")
+                    time.sleep(0.1)
+                for run in list(going):
+                    update = next(run, None)
+                    if update is None:
+                        going.remove(run)
+                    else:
+                        yield update
+        finally:
+            for run in going:
+                run.close()
+
+    def _run(self, trial: optuna.Trial, share: float, judge: Any = None) -> Generator[Update, None, None]:
+        """One trial; on the cluster, where `judge` is a reference to the judge in its store."""
         before, start = self.done, time.perf_counter()
         stem = studies.folder(self.name) / str(trial.number)
-        run, ended = Trial(self.config, self.judge, trial.params, stem), False
+        if judge is None:
+            run = Trial(self.config, self.judge, trial.params, stem)
+        else:
+            run = TrialElsewhere(self.config, judge, self.judge.dataset.test_x.device.type, trial.params, stem)
+        ended = False
         items = run.run()
         words = ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in trial.params.items())
         try:
@@ -361,6 +397,59 @@ class Tuning(Iterator[Update]):
         if self.config.pruner == "halving":
             return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
         return optuna.pruners.NopPruner()
+
+
+@dataclass(frozen=True)
+class Order:
+    """A trial for a node: the study's settings, a reference to its judge, the settings to try, and a name for files."""
+
+    config: TuneConfig
+    judge: Any
+    params: dict[str, Any]
+    name: str
+
+
+def serve(order: Order) -> Iterator[Any]:
+    """Runs a trial on a node; yields moments and points of its live curve, at last its files and its values."""
+    import ray
+
+    with cluster.Mirror({}) as mirror:
+        run = Trial(order.config, ray.get(order.judge), order.params, mirror.folder / order.name)
+        for item in run.run():
+            yield item if isinstance(item, Look) else replace(item, snapshot=None, training=None)
+        yield from mirror.new()
+        yield run.values
+
+
+class TrialElsewhere:
+    """A `Trial` on a node of the cluster; one that is lost with its node is run again.
+
+    Args:
+        config, params, stem: see `Trial`.
+        judge: a reference to the judge.
+        device: where the judge's data are, and the trial has to be.
+
+    Attributes:
+        values: what every objective says of it, when it is done.
+    """
+
+    def __init__(self, config: TuneConfig, judge: Any, device: str, params: dict[str, Any], stem: Path):
+        config = config.replace(experiment=config.experiment.replace(device=device))
+        self.order, self.stem, self.values = Order(config, judge, params, stem.name), stem, {}
+
+    def run(self) -> Generator[Update | Look, None, None]:
+        """Yields moments, and between them points of the live curve."""
+        latest = Update("data", 0.0, "Waiting for a place in the cluster")
+        for found in cluster.spread(serve, [self.order], patience=0.02):
+            item = latest if found is None else found[1]
+            if isinstance(item, dict):
+                self.values = item
+            elif isinstance(item, tuple):
+                with runs.whole(self.stem.parent / item[0]) as part:
+                    part.write_bytes(item[1])
+            else:
+                latest = item if isinstance(item, Update) else latest
+                yield item
 
 
 class Helper:
