@@ -14,7 +14,7 @@ from cake_core.data import own
 from cake_core.errors import CakeError
 from cake_core.jobs import JobRunner
 from cake_core.studies import TuneConfig
-from pages._ui import account
+from pages._ui import account, owner
 from pages._ui.cached import runner
 from pages._ui.instructor import SENTENCE, short_name
 
@@ -79,6 +79,16 @@ def test_a_run_is_shared_and_not_any_more(run, asked):
     assert runs.share(run, MINE) != given
     runs.delete(run, MINE)
     assert not runs.seen_by(run, guest)
+
+
+def test_a_download_is_made_while_the_run_is_shared_and_not_after(run, monkeypatch):
+    given = runs.share(run, MINE)
+    monkeypatch.setattr(owner, "reader", lambda: Reader(THEIRS, frozenset([given])))
+    make = owner.while_seen(run, lambda: "made")  # the page is drawn, and the file is made when somebody clicks
+    assert make() == "made"
+    runs.unshare(run, MINE)
+    with pytest.raises(CakeError, match="not shared any more"):
+        make()
 
 
 def test_nothing_but_the_sentence_tells_a_foreign_run_from_none(run, asked):
@@ -338,7 +348,7 @@ def test_a_login_that_is_half_set_up_lets_nobody_in(monkeypatch, section, senten
         with pytest.raises(CakeError, match=sentence):
             account.login_is_on()
         assert account.is_outside()
-        assert not account_caller().admitted
+        assert not owner.caller({"cake_browser": "x" * 32}).admitted
     finally:
         account.login_is_on.cache_clear()
 
@@ -367,9 +377,3 @@ class Secrets(dict):
 
     def load_if_toml_exists(self) -> bool:
         return self.there
-
-
-def account_caller():
-    from pages._ui.owner import caller
-
-    return caller({"cake_browser": "x" * 32})

@@ -74,6 +74,7 @@ def theirs(server) -> Iterator[Things]:
             pass
         run = task.finish()["run"]
         runs.mark(run, ME, note=MARK)
+        runs.log(run, "edited", settings={"note": MARK})
         for _ in (pictures := run_tasks.Pictures([run])):
             pass
         pictures.finish()
@@ -251,6 +252,16 @@ def queries(page: str, theirs: Things) -> list[str]:
     return [f"run={run}", f"data={upload}", f"teacher=run:{taught}"]
 
 
+# What the pages say of a run or a study that they show, whoever looks.
+SHOWN = (
+    "Student's accuracy",
+    "it can be looked at",
+    "trials are stored",
+    "for: Agreement",
+    "Settings and surroundings",
+)
+
+
 @pytest.mark.parametrize("page", [*PAGES, "status"])
 def test_pages_give_nothing_away(server, theirs, tries, page):
     for query in ["", *queries(page, theirs)]:
@@ -260,6 +271,7 @@ def test_pages_give_nothing_away(server, theirs, tries, page):
         tries.count += 1
         assert not tells(text), query
         assert '"exception"' not in text, query
+        assert page not in ("runs", "tune") or not [words for words in SHOWN if words in text], query
         assert session.parameters.get("job") != theirs.job or page not in ("two_moons", "images"), query
 
 

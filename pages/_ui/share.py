@@ -67,7 +67,7 @@ def _this_run(screen: Screen, key: str) -> bool:
             return
         if st.session_state[f"{key}:run"]:
             job.share()
-            for _, opened, _ in _mine(screen):
+            for _, _, opened, _ in _mine(screen):
                 opened()
         else:
             job.unshare()
@@ -83,16 +83,16 @@ def _this_run(screen: Screen, key: str) -> bool:
     )
 
 
-def _mine(screen: Screen) -> list[tuple[bool, Callable[[], object], Callable[[], None]]]:
-    """What of this session's owner the screen needs: whether it is shared, and what opens and closes it."""
+def _mine(screen: Screen) -> list[tuple[str, bool, Callable[[], object], Callable[[], None]]]:
+    """What of this session's owner the screen needs: its name, whether it is shared, and what opens and closes it."""
     e, found = screen.experiment, []
     if own.is_own(e.data.name) and own.owner(e.data.name) == owner_key():
         name = e.data.name
-        found.append((bool(own.shared(name)), lambda: own.share(name), lambda: own.unshare(name)))
+        found.append(("data", bool(own.shared(name)), lambda: own.share(name), lambda: own.unshare(name)))
     run = e.teacher.removeprefix("run:")
     key = owner_key()
     if e.teacher.startswith("run:") and runs.belongs_to(run, key):
-        found.append((bool(runs.shared(run)), lambda: runs.share(run, key), lambda: runs.unshare(run, key)))
+        found.append(("teacher", bool(runs.shared(run)), lambda: runs.share(run, key), lambda: runs.unshare(run, key)))
     return found
 
 
@@ -102,16 +102,16 @@ def _with_mine(screen: Screen, key: str) -> None:
         return
 
     def switch() -> None:
-        for _, opened, closed in mine:
+        for _, _, opened, closed in mine:
             opened() if st.session_state[f"{key}:mine"] else closed()
 
-    st.session_state[f"{key}:mine"] = all(shared for shared, _, _ in mine)
+    st.session_state[f"{key}:mine"] = all(shared for _, shared, _, _ in mine)
     st.toggle(
-        "With what is mine",
+        f"With my {' and '.join(what for what, *_ in mine)}",
         key=f"{key}:mine",
         on_change=switch,
-        help="Your own data, or your own teacher. Whoever opens the link on this server can use them, until you switch "
-        "this off. Without it the link says that they are not there.",
+        help="Whoever opens the link on this server can use what is your own, until you switch this off. Without it "
+        "the link says that it is not there.",
     )
 
 

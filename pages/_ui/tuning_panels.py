@@ -171,7 +171,10 @@ def go_on(study: str, job: Job | None) -> None:
     if runs.belongs_to(study, owner_key()):
         share_run(study, "study")
     if not _is_mine(study):
-        st.caption("This study is somebody else's, who shares it: it can be looked at, not gone on with.")
+        st.caption(
+            "This study is somebody else's, who shares it: it can be looked at, not gone on with."
+            + ("" if ended else " No trial has ended yet; reload the page in a while.")
+        )
         return
     if job is not None and job.state in ACTIVE:
         return
