@@ -28,6 +28,7 @@ __all__ = ["serve"]
 
 FRAMES_PER_SECOND = 30
 EVENTS_PER_SECOND = 5
+GONE = (EOFError, BrokenPipeError, ConnectionResetError)  # the server is not there any more
 NICENESS = 5  # the page and the browser, if it is on this machine, come first
 
 
@@ -277,6 +278,8 @@ class Worker:
             yield
         except CakeError as error:
             self.end(job, "failed", str(error))
+        except GONE:
+            raise
         except MemoryError:
             self.end(job, "failed", "The memory is full. Choose fewer samples or mini-batches and start again.")
         except Exception as error:
@@ -346,8 +349,7 @@ def serve(address: str, key: bytes) -> None:
     """Connects to the server and works until the connection ends."""
     if hasattr(os, "nice"):
         os.nice(NICENESS)
-    gone = contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError)
-    with Client(address, authkey=key) as connection, gone:
+    with Client(address, authkey=key) as connection, contextlib.suppress(*GONE):
         Worker(connection).run()
 
 

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from cake_core import devices, graphs, models
+from cake_core import admission, data, devices, graphs, models
 from cake_core.methods import METHODS, find
 from cake_core.oracle import Oracle
 from cake_core.rng import Streams
@@ -148,3 +148,13 @@ def test_training_learns_on_the_device(precision):
         right = (made(x.cuda()).argmax(dim=1).cpu() == labels).float().mean()
     assert right > 0.9
     assert any(not torch.equal(v, before[k]) for k, v in made.state_dict().items())
+
+
+def test_the_memory_of_a_run_is_estimated_before_it_begins():
+    """What a step keeps for the gradient, by shape, against the peak that CUDA counts."""
+    assert 0 < admission.free_bytes("cuda") <= torch.cuda.get_device_properties(0).total_memory
+    for model, count in (("cnn", 512), ("resnet18", 128)):
+        info = data.info("cifar10")
+        oracle = Oracle(models.build(model, info.shape, len(info.classes)).eval(), "cuda")
+        measured = devices.peak_memory(oracle.memory_trial(info.shape, count), torch.device("cuda"))
+        assert 0.4 < count * admission.per_sample(model, info) / measured < 4, model
