@@ -255,9 +255,10 @@ class Replayer:
             if recording.source.state == "done" and not player.finishing:
                 player.finishing = True
                 self._storing.submit(self._finish, player)  # the disk may take its time: others go on
-            elif (place := self.runner.position(recording.source)) and now - player.told >= 1:
-                player.told = now
-                self.runner.change(job, note=f"Waits for its turn to be computed, place {place} in the queue")
+            elif now - player.told >= 1:
+                place, player.told = self.runner.position(recording.source), now
+                waits = f"Waits for its turn to be computed, place {place} in the queue" if place else "Computing"
+                self.runner.change(job, note=waits)
 
     def _finish(self, player: Player) -> None:
         """The end: what was stored is stored for this owner too."""

@@ -634,7 +634,7 @@ def adopt(run: str, key: str) -> str:
         for path in (p for p in source.iterdir() if p.is_file() and p.suffix != ".part"):
             if path.name == "events.jsonl":
                 copy(path, folder() / name / path.name)  # the only one that is written on
-            elif path.name not in ("config.json", "marks.json", "run.json"):
+            elif path.name not in ("config.json", "marks.json", "run.json", "share.json"):
                 _linked(path, folder() / name / path.name)
         about = {**read_json(source / "config.json"), "owner": key, "created": time.time()}
         write_json(folder() / name / "config.json", about)

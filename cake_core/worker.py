@@ -29,6 +29,7 @@ __all__ = ["serve"]
 
 FRAMES_PER_SECOND = 30
 EVENTS_PER_SECOND = 5
+GONE = (EOFError, BrokenPipeError, ConnectionResetError)  # the server is not there any more
 NICENESS = 5  # the page and the browser, if it is on this machine, come first
 
 
@@ -316,6 +317,8 @@ class Worker:
             yield
         except CakeError as error:
             self.halt(job) if disk_is_full(error) else self.end(job, "failed", str(error))
+        except GONE:
+            raise
         except MemoryError:
             self.end(job, "failed", "The memory is full. Choose fewer samples or mini-batches and start again.")
         except Exception as error:
@@ -404,10 +407,9 @@ def serve(address: str, key: bytes) -> None:
     """Connects to the server and works until the connection ends."""
     if hasattr(os, "nice"):
         os.nice(NICENESS)
-    gone = contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError)
     # Ctrl+C goes to all processes of a terminal: the server hears of it and says what is to be done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with Client(address, authkey=key) as connection, gone:
+    with Client(address, authkey=key) as connection, contextlib.suppress(*GONE):
         worker = Worker(connection)
         signal.signal(signal.SIGTERM, worker.end_soon)
         worker.run()

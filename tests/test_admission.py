@@ -237,6 +237,19 @@ def test_sizes_beyond_the_limits_are_refused_with_a_sentence(runner):
         runner.limits = limits
 
 
+def test_a_study_whose_trials_might_be_too_large_is_not_begun(monkeypatch):
+    from cake_core.studies import TuneConfig
+    from pages._ui import cached, tuning_panels
+
+    monkeypatch.setattr(cached.runner(), "limits", Limits(max_samples=100_000))
+    space = {"samples": (100, 20_000)}
+    before = len(list(runs.folder().glob("*/study.json")))
+    config = TuneConfig.from_dict({"experiment": experiment(batches="10").to_dict(), "space": space})
+    with pytest.raises(CakeError, match="200,000 samples"):
+        tuning_panels.begin_study(config, trials=2)
+    assert len(list(runs.folder().glob("*/study.json"))) == before
+
+
 def test_who_has_stored_much_begins_no_more(runner, monkeypatch, tmp_path):
     """Runs, studies with their folders and data of one's own count; others' do not."""
     monkeypatch.setenv("CAKE_RUNS_DIR", str(tmp_path / "runs"))

@@ -190,7 +190,7 @@ def test_requirements_are_pinned():
     for name in ("requirements.txt", "requirements-dev.txt"):
         lines = [line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
         for line in filter(None, lines):
-            assert re.fullmatch(r"[a-z0-9-]+==[\d.]+|-r requirements\.txt", line), f"{name}: {line}"
+            assert re.fullmatch(r"[A-Za-z0-9-]+==[\d.]+|-r requirements\.txt", line), f"{name}: {line}"
 
 
 # -- what is written --------------------------------------------------------------------------------------------------
@@ -200,7 +200,8 @@ PAGE = (ROOT / "deploy" / "README.md").read_text()
 
 def test_every_limit_stands_in_the_table_as_it_is():
     """Name, sentence and default; and no limit that there is not."""
-    rows = dict(re.findall(r"^\| `(CAKE_\w+)` \| (.+) \|$", PAGE, re.M))
+    part = PAGE[PAGE.index("## Limits") :]
+    rows = dict(re.findall(r"^\| `(CAKE_\w+)` \| (.+) \|$", part[: part.index("\n## ", 4)], re.M))
     about = inspect.getdoc(Limits)
     for f in fields(Limits):
         sentence, default = rows.pop(variable(f.name)).rsplit(" | ", 1)
@@ -221,7 +222,10 @@ def test_the_plans_are_what_the_measurements_give():
 def test_the_folder_of_a_space_is_complete_and_its_head_fits():
     """The commands of the page, without git: what the Dockerfile copies is there, and the port is the one it opens."""
     block = PAGE[PAGE.index("git clone https://huggingface.co") :]
-    copied = {word for line in re.findall(r"^    cp (.+)$", block, re.M) for word in line.split()[:-1]} - {"-r"}
+    copied = {word for line in re.findall(r"^    cp (.+)$", block, re.M) for word in line.split()[:-1]} - {
+        "-r",
+        "--parents",
+    }
     wanted = {source for line in of("COPY") for source in line.split()[:-1]}
     assert {w.removeprefix("./") for w in wanted} - {"README.md"} <= copied
     assert {"deploy/Dockerfile", "deploy/space.md"} <= copied

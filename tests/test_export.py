@@ -261,6 +261,17 @@ def test_the_task_makes_a_file_that_waits(points):
     assert (runs.made(points) / result["file"]).read_bytes() == content(points, "gif")
 
 
+def test_a_file_that_is_too_large_is_refused_with_the_limit(points, monkeypatch):
+    monkeypatch.setenv("CAKE_MAX_EXPORT_MB", "1")
+    monkeypatch.setattr(export, "make", lambda run, what: ("run.zip", bytes(1_200_000)))
+    task = Export(points, "zip")
+    with pytest.raises(
+        CakeError, match=r"has 1 MB, .+ hands out 1 MB at a time \(CAKE_MAX_EXPORT_MB\)\. Take the parts"
+    ):
+        next(task)
+    assert not (runs.made(points) / "run.zip").exists()
+
+
 def test_what_is_no_finished_distillation_is_refused(runs_folder):
     run = runs.create(kind="distill")
     with pytest.raises(CakeError, match="did not finish"):

@@ -115,3 +115,9 @@ def test_what_cannot_be_made_says_so(change, sentence):
     wanted = {"scene": scene, "frames": frames, "kind": "gif", "look": "pixels", **change}
     with pytest.raises(CakeError, match=sentence):
         film(**wanted)
+
+
+def test_a_server_may_want_fewer_pictures():
+    scene, frames, _ = run_of(1, 30)
+    pictures = opened(film(scene, frames, "gif", look="pixels", most=7), "gif")
+    assert len(pictures) == 7

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from cake_core import data, devices, graphs, models
+from cake_core import admission, data, devices, graphs, models
 from cake_core.data import DataConfig
 from cake_core.diffusion import Denoising, DiffusionConfig, DiffusionTraining
 from cake_core.methods import METHODS, find
@@ -189,3 +189,13 @@ def test_a_diffusion_model_learns_by_replays():
         pass
     assert drawing.images.is_cuda
     assert drawing.images.float().std() > 10
+
+
+def test_the_memory_of_a_run_is_estimated_before_it_begins():
+    """What a step keeps for the gradient, by shape, against the peak that CUDA counts."""
+    assert 0 < admission.free_bytes("cuda") <= torch.cuda.get_device_properties(0).total_memory
+    for model, count in (("cnn", 512), ("resnet18", 128)):
+        info = data.info("cifar10")
+        oracle = Oracle(models.build(model, info.shape, len(info.classes)).eval(), "cuda")
+        measured = devices.peak_memory(oracle.memory_trial(info.shape, count), torch.device("cuda"))
+        assert 0.4 < count * admission.per_sample(model, info) / measured < 4, model

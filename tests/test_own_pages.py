@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cake_core import data
+from cake_core import data, runs
 from cake_core.data import own, tables
 from cake_core.jobs import Limits
 from pages._ui.cached import runner
@@ -146,11 +146,14 @@ def test_a_set_that_has_gone_meanwhile_is_a_sentence_and_the_defaults():
         ("images", ("x.zip", zipped({"a/1.png": b""}), ""), "All images lie in one folder, 'a'."),
     ],
 )
-def test_a_refused_file_keeps_everything_as_it_was(screen, file, sentence):
+def test_a_refused_file_keeps_everything_as_it_was(screen, file, sentence, caplog):
     app = open_page(screen)
     before, job = experiment(app, screen), job_name(app, screen)
     bring(screen, file, app)
     assert app.error[0].value.startswith(sentence)
+    (told,) = (r.told for r in caplog.records if r.getMessage() == "upload_refused")
+    assert told["reason"] == app.error[0].value
+    assert len(told["owner"]) == 8
     assert not [b for b in app.button if b.key == f"{screen}:bring:use"]
     assert experiment(app, screen) == before
     assert job_name(app, screen) == job
@@ -186,6 +189,11 @@ def test_limits_are_sentences(monkeypatch):
     use(app, "two_moons")
     assert app.error[0].value.startswith("This server's room for data of one's own is used up.")
     assert experiment(app, "two_moons").data.name == "moons"
+    with runs.owned_by(runs.key_of(app.session_state.owner)):
+        own.create("before", "points", (2,), ("a", "b"))
+    monkeypatch.setattr(runner(), "limits", Limits(max_owner_gb=0))
+    use(app, "two_moons")
+    assert "CAKE_MAX_OWNER_GB" in app.error[0].value
     monkeypatch.setattr(runner(), "limits", Limits())
     assert own.is_own(use(app, "two_moons"))
 

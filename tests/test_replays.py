@@ -20,7 +20,7 @@ from .test_jobs import LONG, Viewer, spec, until
 
 @pytest.fixture(scope="module")
 def only_runner(runs_folder) -> Iterator[JobRunner]:
-    made = JobRunner(Limits())
+    made = JobRunner(Limits(threads=1))
     yield made
     made.close()
 
@@ -152,7 +152,7 @@ def test_who_changes_a_setting_goes_on_alone_from_there(runner):
 
 
 def test_images_are_shared_with_the_details_that_the_view_opens_with(runner):
-    _, one, other = asked(runner, 3, data="digits", steps="30", weight_variation="3")
+    _, one, other = asked(runner, 3, data="digits", steps="10", samples="20", weight_variation="3")
     for job in (one, other):
         job.look(arrows=False, anatomy=False, sample=0)  # as the view does when it opens
         job.pace(0)
@@ -160,7 +160,7 @@ def test_images_are_shared_with_the_details_that_the_view_opens_with(runner):
     until(lambda: one.state == "done")
     assert one.worker == other.worker == REPLAY
     moved = [(h, a) for h, a in map(decode, one.ring.all()) if h["stage"] == "synthesis" and h["step"] > 0]
-    assert len(moved) == 30
+    assert len(moved) == 10
     assert all(np.isfinite(a["distance"][a["ids"].tolist().index(0)]) for _, a in moved)
     other.step()
     until(lambda: other.stage == "synthesis")

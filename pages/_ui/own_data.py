@@ -18,7 +18,7 @@ from .owner import key as owner_key
 from .page import Screen
 from .words import chart
 
-__all__ = ["keep", "offer", "sets", "store"]
+__all__ = ["keep", "offer", "refused", "sets", "store"]
 
 SHOWN = 6  # images of each class in the preview
 CLASSES_SHOWN = 8
@@ -138,6 +138,7 @@ def _dialog(screen: Screen, kind: str) -> None:
         try:
             name = store(title, examples)
         except CakeError as error:
+            refused(kind, error)
             st.error(str(error), icon=":material/error:")
             return
         keep(name)
@@ -227,11 +228,16 @@ def _read(screen: Screen, file: Any, options: folders.Conversion | None, kind: s
             bar.empty()
             found = reading.examples
     except CakeError as error:
-        logs.note("upload_refused", "warning", owner=logs.who(st.session_state.owner), what=kind, reason=str(error))
+        refused(kind, error)
         st.session_state[place] = (what, error)
         raise
     st.session_state[place] = (what, found)
     return found
+
+
+def refused(what: str, error: CakeError) -> None:
+    """Has the log say that something that was brought is not taken."""
+    logs.note("upload_refused", "warning", owner=logs.who(st.session_state.owner), what=what, reason=str(error))
 
 
 def store(title: str, examples: Examples) -> str:

@@ -51,6 +51,9 @@ def form() -> dict[str, Any] | None:
     try:
         found = _format(file)
     except CakeError as error:
+        if st.session_state.get("own_teacher:refused") != file.file_id:  # once, not each time that the page is drawn
+            st.session_state["own_teacher:refused"] = file.file_id
+            own_data.refused("teacher", error)
         st.error(str(error), icon=":material/error:")
         return None
     st.markdown(f"Found: **{'safetensors' if found == 'safetensors' else 'ONNX'}**, {file.size / 2**20:,.1f} MB.")
