@@ -155,8 +155,8 @@ def _is_driver(ray: ModuleType) -> bool:
 
 
 def _beforehand(address: str) -> None:
-    """What Ray reads when it is imported: no statistics; the server's own way to end; on this machine alone, no port that
-    others can reach."""
+    """What Ray reads when it is imported: no statistics, the server's own way to end, and on this machine alone no port
+    that others can reach."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # which would take SIGTERM for a crash
     if not address:
@@ -652,6 +652,9 @@ def _mark() -> str:
     path: Path = runs.folder() / MARK
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with runs.whole(path) as part:
-            part.write_text(secrets.token_hex(8))
+        part = path.with_name(f"{MARK}.{secrets.token_hex(4)}.part")
+        part.write_text(secrets.token_hex(8))
+        with contextlib.suppress(FileExistsError):  # somebody else was first, and theirs counts
+            path.hardlink_to(part)
+        part.unlink()
     return path.read_text()

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -137,6 +138,13 @@ def test_a_share_that_cannot_be_is_refused(monkeypatch, name, value):
 def test_how_much_a_cluster_holds(share, nodes, held):
     known = [{"Alive": True, "Resources": n} for n in nodes] + [{"Alive": False, "Resources": nodes[0]}]
     assert cluster.room(share, SimpleNamespace(nodes=lambda: known)) == held
+
+
+def test_all_processes_of_a_server_have_one_mark(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAKE_RUNS_DIR", str(tmp_path / "runs"))
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(lambda _: cluster._mark(), range(64)))) == 1
+    assert [p.name for p in (tmp_path / "runs").iterdir()] == [cluster.MARK]
 
 
 def test_a_node_with_other_versions_is_refused():
