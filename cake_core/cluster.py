@@ -584,7 +584,7 @@ class ClusterProcess:
             self._attend(connect(logs=True))
         except CakeError as error:
             self.refused = reason = str(error)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # the latter where this process has left the cluster meanwhile
             reason = f"lost with its node, or killed: {type(error).__name__}"
             log.debug("a process of the cluster ended", exc_info=True)
         if not self.closing:
