@@ -491,7 +491,9 @@ def reproduce(arguments: argparse.Namespace) -> dict[str, Any]:
     more = {"rows": arguments.rows} if arguments.rows else {}
     if more and arguments.figure == "fig1":
         raise CakeError("Fig. 1 has no rows to choose from; leave --rows out.")
-    if (shards := _shards(arguments)) is not None and arguments.figure != "fig1":
+    if (shards := _shards(arguments)) is not None:
+        if arguments.figure == "fig1":
+            raise CakeError("Fig. 1 is small enough to be made on one machine; leave --shards out.")
         more["shards"] = shards
     run = FIGURES[arguments.figure](seeds=arguments.seeds, device=arguments.device, scale=arguments.scale, **more)
     for _ in _shown(run, f"reproducing {arguments.figure}", lambda share: share):

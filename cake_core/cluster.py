@@ -155,7 +155,7 @@ def _is_driver(ray: ModuleType) -> bool:
 
 
 def _beforehand(address: str) -> None:
-    """What Ray reads when it is imported: no statistics; the server's own way to end; on this machine alone, no port
+    """What Ray reads when it is imported: no statistics, the server's own way to end, and on this machine alone no port
     that others can reach."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # which would take SIGTERM for a crash
@@ -587,7 +587,7 @@ class ClusterProcess:
             self._attend(connect(logs=True))
         except CakeError as error:
             self.refused = reason = str(error)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # the latter where this process has left the cluster meanwhile
             reason = f"lost with its node, or killed: {type(error).__name__}"
             log.debug("a process of the cluster ended", exc_info=True)
         if not self.closing:
@@ -655,6 +655,9 @@ def _mark() -> str:
     path: Path = runs.folder() / MARK
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with runs.whole(path) as part:
-            part.write_text(secrets.token_hex(8))
+        part = path.with_name(f"{MARK}.{secrets.token_hex(4)}.part")
+        part.write_text(secrets.token_hex(8))
+        with contextlib.suppress(FileExistsError):  # somebody else was first, and theirs counts
+            path.hardlink_to(part)
+        part.unlink()
     return path.read_text()

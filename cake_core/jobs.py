@@ -964,7 +964,7 @@ class JobRunner:
             for job in theirs:
                 job.deaths = job.deaths + 1 if job.progress <= job.fell_at else 1
                 job.fell_at = job.progress
-            goes_on = [j for j in theirs if not hopeless and (j.kind in GOES_ON or not _is_begun(j))]
+            goes_on = [j for j in theirs if not hopeless and self._may_go_on(j)]
             # The others first: as soon as a lost one makes room, one of them may be told to play.
             for job in goes_on:
                 self._go_on(job, reason)
@@ -980,6 +980,12 @@ class JobRunner:
                     seconds = None if job.began is None else round(time.monotonic() - job.began, 3)
                     logs.note("job_killed", "error", **about, seconds=seconds, reason=reason)
                     self.change(job, state="failed", message=message)
+
+    def _may_go_on(self, job: Job) -> bool:
+        """Whether a new process can go on with a job; not for many at once: they have seen parts of it already."""
+        if self._replayer is not None and self._replayer.computes(job):
+            return False
+        return job.kind in GOES_ON or not _is_begun(job)
 
     def _go_on(self, job: Job, reason: str) -> None:
         """A new process goes on with a job whose process has died; unless that seems to be the job's doing."""

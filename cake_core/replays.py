@@ -184,6 +184,10 @@ class Replayer:
         self._wake.set()
         self._storing.shutdown(wait=False, cancel_futures=True)
 
+    def computes(self, job: Job) -> bool:
+        """Whether a job is computed for those who are played to."""
+        return any(r.source is job for r in self.recordings.values())
+
     def drop(self, recording: Recording) -> None:
         """Forgets a computation."""
         for key in [k for k, r in self.recordings.items() if r is recording]:

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -137,6 +138,13 @@ def test_a_share_that_cannot_be_is_refused(monkeypatch, name, value):
 def test_how_much_a_cluster_holds(share, nodes, held):
     known = [{"Alive": True, "Resources": n} for n in nodes] + [{"Alive": False, "Resources": nodes[0]}]
     assert cluster.room(share, SimpleNamespace(nodes=lambda: known)) == held
+
+
+def test_all_processes_of_a_server_have_one_mark(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAKE_RUNS_DIR", str(tmp_path / "runs"))
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(lambda _: cluster._mark(), range(64)))) == 1
+    assert [p.name for p in (tmp_path / "runs").iterdir()] == [cluster.MARK]
 
 
 def test_a_node_with_other_versions_is_refused():
@@ -457,11 +465,16 @@ def test_a_study_is_spread(two, monkeypatch):
         {"experiment": e.replace(device="cpu"), "space": studies.usual(e), "objectives": (studies.FREE,)}
     )
 
-    def studied(workers: int, trials: int) -> list[dict]:
-        study = studies.begin(config)
+    def studied(workers: int, trials: int, kill: bool = False) -> list[dict]:
+        study, shares = studies.begin(config), []
         run = Tuning(study, trials, workers=workers)
-        shares = [u.progress for u in run]
+        for update in run:
+            shares.append(update.progress)
+            if kill and (busy := two.tasks()):
+                busy[0].kill()
+                kill = False
         run.close()
+        assert not kill
         assert shares[-1] == 1
         number = [p.stem for p in studies.folder(study).glob("*.bin")]
         assert sorted(map(int, number)) == list(range(trials))
@@ -470,7 +483,7 @@ def test_a_study_is_spread(two, monkeypatch):
     alone = studied(1, 2)
     monkeypatch.setenv("CAKE_ENGINE", "ray")
     assert studied(1, 2) == alone
-    several = studied(0, 4)
+    several = studied(0, 4, kill=True)  # the trial that is lost is run again
     assert [row["state"] for row in several] == ["finished"] * 4
     assert several[0] == alone[0]
 
@@ -568,6 +581,19 @@ def test_a_node_that_does_not_see_the_runs_is_refused(two, monkeypatch):
     until(lambda: said.ended)
     assert "does not see the folder of the runs" in process.refused
     assert "on a file system that all nodes share" in said.ended[0]
+
+
+@needs_ray
+def test_what_cannot_be_divided_is_refused_on_the_command_line(two, monkeypatch, capsys):
+    monkeypatch.setattr(cluster, "leave", lambda: None)  # the cluster is the tests'
+    few = ["--engine", "ray", "--shards", "2"]
+    for words, sentence in (
+        (["reproduce", "fig1", *few], "Fig. 1 is small enough to be made on one machine"),
+        (["distill", *few, "--edit", "5:step_size=0.5"], "Settings can't change while a cluster makes samples"),
+        (["distill", "--data", "digits", "--method", "dafl", *few], "so it can't be made in 2 parts"),
+    ):
+        assert cli.main(words) == 2
+        assert sentence in capsys.readouterr().err
 
 
 @needs_ray
