@@ -152,7 +152,7 @@ def test_who_changes_a_setting_goes_on_alone_from_there(runner):
 
 
 def test_images_are_shared_with_the_details_that_the_view_opens_with(runner):
-    _, one, other = asked(runner, 3, data="digits", steps="10", samples="20", weight_variation="3")
+    _, one, other = asked(runner, 3, data="digits", steps="10", samples="20", **{"student.updates": "5"})
     for job in (one, other):
         job.look(arrows=False, anatomy=False, sample=0)  # as the view does when it opens
         job.pace(0)
