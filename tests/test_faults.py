@@ -600,12 +600,12 @@ def test_a_clock_that_is_set_changes_nothing(store, monkeypatch):
         running, waiting = (runner.submit("distill", long, owner=str(k), play=True) for k in range(2))
         resting = runner.submit("distill", long, owner="c")
         until(lambda: "resume" in running.spec and resting.scene)
-        run = runs.create(kind="distill", experiment=Experiment().to_dict())
-        runs.write_json(runs.find(run) / "run.json", {"kind": "distill"})
-        runs.delete(run, None)
         sent = inbox.keep(b"a file on its way")
         made = runs.made(going := running.spec["resume"])
         for hours in (24, -24):
+            monkeypatch.setattr(time, "time", real)
+            run = runs.create(kind="distill", experiment=Experiment().to_dict())
+            runs.delete(run, None)
             monkeypatch.setattr(time, "time", lambda hours=hours: real() + 3600 * hours)
             before = running.progress
             inbox.keep(b"another")
@@ -616,12 +616,12 @@ def test_a_clock_that_is_set_changes_nothing(store, monkeypatch):
             assert running.progress > before
             assert inbox.find(sent).is_file()
             assert made.is_dir()
+            runs.undelete(run, None)
             monkeypatch.setenv("CAKE_MAX_RUNS_GB", "0.000001")
             with pytest.raises(CakeError, match="space for runs is full"):
                 runs.create()  # the run that goes on does not make way, though it looks a day old
             monkeypatch.delenv("CAKE_MAX_RUNS_GB")
             assert runs.find(going).is_dir()
-        runs.undelete(run, None)
         times = [decode(m)[0]["t"] for m in running.ring.all()]
         assert times == sorted(times)
 
