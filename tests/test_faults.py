@@ -590,10 +590,11 @@ def test_a_damaged_cache_of_a_grid_is_computed_again(store, ending):
 # -- clocks -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_clock_that_is_set_changes_nothing(store, monkeypatch):
+def test_a_clock_that_is_set_changes_nothing(store, tmp_path, monkeypatch):
     """A day forward and a day back, while jobs run, wait and rest: nobody is ended for it, nothing is deleted for it,
     and frames stay in order."""
     real = time.time
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # whose files no other test ages
     with a_runner() as runner:
         runner.limits = Limits(max_running=1, unwatched_seconds=3600, idle_minutes=30)
         long = {"experiment": Experiment.from_query({"steps": "20000", "device": "cpu"}).to_dict()}
