@@ -198,7 +198,7 @@ class App:
         return {page for page, kind in (("images", "distill"), ("sweep", "grid")) if kind in going}
 
 
-def break_app(kills: int, draws: random.Random) -> list[dict[str, Any]]:
+def break_app(kills: int, draws: random.Random, minutes: float) -> list[dict[str, Any]]:
     """Kills the app's processes so many times; a row for each kind of victim."""
     from playwright.sync_api import sync_playwright
 
@@ -208,7 +208,10 @@ def break_app(kills: int, draws: random.Random) -> list[dict[str, Any]]:
         browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
         app = App(browser, folder)
         try:
+            until = time.monotonic() + 60 * minutes
             for number in range(1, kills + 1):
+                if time.monotonic() > until:
+                    break
                 begun, victim = time.perf_counter(), draws.choice(APP)
                 row = rows[victim]
                 app.go_on()
@@ -289,6 +292,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50, help="of all commands together (default 50)")
     parser.add_argument("--kinds", nargs="+", choices=[*COMMANDS, "app"], default=[*COMMANDS, "app"])
+    parser.add_argument("--minutes", type=float, default=60, help="for the app at most (default 60)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="a CSV file to write to; what it says of other kinds stays")
     parser.add_argument("--add", action="store_true", help="add to what it says of these kinds: a benchmark in parts")
@@ -297,7 +301,7 @@ def main() -> None:
     for place, kind in enumerate(arguments.kinds):
         share = arguments.kills // len(arguments.kinds) + (place < arguments.kills % len(arguments.kinds))
         if kind == "app":
-            rows += break_app(share, draws)
+            rows += break_app(share, draws, arguments.minutes)
             continue
         folder = Path(tempfile.mkdtemp(prefix=f"cake-kills-{kind}-"))
         before, kills, lost, damaged, start = {}, 0, 0, 0, time.perf_counter()

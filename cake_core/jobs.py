@@ -630,6 +630,12 @@ class JobRunner:
         self._heirs[left.key] = job.name
         return job
 
+    def begun_by(self, owner: str, page: str) -> Job | None:
+        """The latest job that a page began for the browser of an owner, and that has not ended; None for none."""
+        secret = owner.partition(".")[0]
+        mine = [j for j in self.jobs.values() if j.page == page and j.owner.partition(".")[0] == secret]
+        return next((j for j in reversed(mine) if page and secret and j.state in ACTIVE), None)
+
     def heir(self, name: str) -> Job | None:
         """The job that goes on with one of this name, of a server before; None where there is none."""
         from .journal import key_of

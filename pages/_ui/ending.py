@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pandas  # noqa: F401  # now: pages of several sessions that import it at the same time find it half made
+
 from cake_core import jobs
 
 __all__ = ["ending"]

@@ -116,14 +116,16 @@ def begin(page: str, kind: str, spec: Mapping[str, Any]) -> None:
     if before is not None:
         runner().forget(before)  # the page shows it no more, and it would take time from the new one
     owner = st.session_state.owner
-    if (left := runner().journal.left_by(owner, page)) is not None:
-        runner().journal.forget(left.key)  # what was begun before is not offered any more
     job = runner().submit(kind, dict(spec), owner=owner, play=True, page=page if kind in GOES_ON else "")
+    while (left := runner().journal.left_by(owner, page)) is not None:
+        runner().journal.forget(left.key)  # what was begun before is not offered any more
     st.session_state[f"{page}:job"] = job.name
 
 
 def begun(page: str, hint: str) -> Job | None:
     """Shows the job that the page's button began last; a hint where there is none."""
+    if f"{page}:job" not in st.session_state and (own := runner().begun_by(st.session_state.owner, page)):
+        st.session_state[f"{page}:job"] = own.name  # the page was opened anew while it goes on
     job = runner().find(st.session_state.get(f"{page}:job", ""))
     if job is None and (left := runner().journal.left_by(st.session_state.owner, page)) is not None:
         _offer(page, left)
