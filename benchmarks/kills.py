@@ -172,6 +172,11 @@ class App:
         elif self.sweep.evaluate("window.cakeLive.view?.status?.state") == "done":
             self.more()
 
+    def computes(self) -> bool:
+        """Whether there is a compute process to kill."""
+        children = psutil.Process(self.server.process.pid).children(recursive=True)
+        return any("cake_core.worker" in " ".join(p.cmdline()) for p in children)
+
     def kill(self, victim: str) -> None:
         """kill -9, and where it was the server, starts it again."""
         if victim == "worker":
@@ -218,6 +223,8 @@ def break_app(kills: int, draws: random.Random, minutes: float) -> list[dict[str
                 app.images.wait_for_timeout(1000 * draws.uniform(2, 9))
                 before = {**finished("runs", folder), **finished("cells", folder)}
                 kept, expected = parts(folder), app.expected()
+                if victim == "worker" and not app.computes():
+                    continue  # it has not come up yet
                 app.kill(victim)
                 row["kills"] += 1
                 try:
