@@ -93,6 +93,7 @@ def measure(sessions: int, jobs: int, minutes: float, tabs: int) -> dict[str, An
     seconds = 60 * minutes / rounds
     folder = Path(tempfile.mkdtemp(prefix="cake-load-"))
     os.environ["CAKE_RUNS_DIR"], os.environ["CAKE_UPLOADS_DIR"] = str(folder / "runs"), str(folder / "uploads")
+    os.environ |= dict.fromkeys(("CAKE_MAX_JOBS_PER_OWNER", "CAKE_MAX_RUNNING_PER_OWNER"), str(2 * jobs))  # all are one
     server = Server("app.py", folder / "log")
     try:
         with sync_playwright() as playwright:

@@ -109,25 +109,21 @@ def test_a_study_that_was_killed_goes_on_as_if_nothing_had_happened(tmp_path):
 
 
 def test_a_worker_that_was_killed_is_replaced_and_the_study_goes_on():
-    """As on the page: the compute process dies, the job says so, and begun anew it goes on with what there is."""
+    """As on the page: the compute process dies, and a new one goes on with what there is, and says so."""
     study = studies.begin(config(seed=3))
     runner = JobRunner()
     try:
-        job = runner.submit("tune", {"study": study, "trials": 40}, play=True)
+        job = runner.submit("tune", {"study": study, "trials": 10}, play=True)
         until(lambda: len((studies.read(study) or {"rows": []})["rows"]) >= 3)
         assert list(runner._workers) == ["tune"]  # a process of its own, so that nothing else waits for it, or dies
-        os.kill(runner._workers["tune"].process.pid, signal.SIGKILL)
-        until(lambda: job.state == "failed")
-        assert "ended unexpectedly" in job.message
         before = [r for r in told(study) if r[3] not in ("running", "waiting")]
-        job.spec["trials"] = len(before) + 2
-        job.reset()
-        job.play()
+        os.kill(runner._workers["tune"].pid, signal.SIGKILL)
+        until(lambda: "ended unexpectedly" in job.message)
         until(lambda: job.state in ("done", "failed"))
         assert job.state == "done", job.message
         after = told(study)
         assert after[: len(before)] == before
-        assert [r[0] for r in after] == list(range(len(before) + 2))
+        assert [r[0] for r in after] == list(range(10))
         assert "history" in studies.read(study, "figures")
     finally:
         runner.close()
