@@ -286,7 +286,7 @@ def test_a_job_of_who_has_stored_much_says_so_when_it_is_to_begin(strict):
 class Ticking:
     """A task each of whose steps takes a hundredth of a second of a clock that only they move."""
 
-    kind, threads, device_type = "tick", None, "cpu"
+    kind, threads, device_type, kept, hurries = "tick", None, "cpu", "", False
 
     def __init__(self, clock: list[float]):
         self.clock, self.steps = clock, 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -70,7 +69,7 @@ class Map:
             )
 
         self.until(there)
-        answer = urllib.request.urlopen(self.server.url + self.view("data.scene")).read()
+        answer = self.page.request.get(self.server.url + self.view("data.scene")).body()  # with the page's cookie
         return Embedding.decode(answer)
 
     def view(self, expression: str):
