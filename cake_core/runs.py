@@ -185,8 +185,9 @@ def digests(run: str) -> dict[str, str]:
 
 
 def check(run: str) -> None:
-    """Refuses a finished run whose tensors are not those that were written. Runs of older versions can't be checked, and
-    the history is nothing that a run has to have.
+    """Refuses a finished run whose tensors are not those that were written.
+
+    Runs of older versions can't be checked, and the history is nothing that a run has to have.
 
     Raises:
         CakeError: a file is missing or damaged.
