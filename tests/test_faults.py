@@ -220,6 +220,7 @@ def test_a_run_is_continued_once(store):
         Distill({}, resume=first.kept)
 
 
+@pytest.mark.long
 def test_live_runs_go_on_where_they_were_when_their_process_is_killed(store):
     """Once with kill -9, once with SIGTERM; nobody has to press anything, and the samples are the same."""
     with a_runner() as runner:
@@ -248,6 +249,7 @@ def test_live_runs_go_on_where_they_were_when_their_process_is_killed(store):
     assert torch.equal(load_file(runs.find(run) / "samples.safetensors")["x"], reference.run.samples.x)
 
 
+@pytest.mark.long
 def test_the_cells_of_a_grid_go_on_in_the_app_and_on_the_command_line(store):
     student, experiment = {"updates": 100}, Experiment.from_query({**IN_PARTS, "data": "moons"}).to_dict()
     spec = {"experiment": experiment, "teachers": ["moons/mlp"], "students": ["mlp", "mlp-norm"], "seeds": 2}
@@ -298,6 +300,7 @@ def killed_server(kind: str, page: str, spec: dict, come_to: Callable[[], object
     yield name
 
 
+@pytest.mark.long
 def test_what_a_killed_server_did_is_known_to_the_next(store):
     spec = {"experiment": Experiment.from_query(IN_PARTS).to_dict(), "in_flight": 2}
     with killed_server("distill", "", spec, lambda: parts_of(store)) as name, a_runner() as runner:
@@ -516,6 +519,7 @@ def damaged(content: bytes, draws: random.Random) -> Iterator[bytes]:
     yield b"[1, 2]"
 
 
+@pytest.mark.long
 def test_a_folder_that_is_half_written_or_damaged_is_said_and_never_crashes(store):
     """Every file of a finished run, and of one in the middle, is cut off and overwritten; whoever reads it gets what is
     whole, or a sentence. No wrong tensors are ever taken for right ones."""
@@ -590,6 +594,7 @@ def test_a_damaged_cache_of_a_grid_is_computed_again(store, ending):
 # -- clocks -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_clock_that_is_set_changes_nothing(store, tmp_path, monkeypatch):
     """A day forward and a day back, while jobs run, wait and rest: nobody is ended for it, nothing is deleted for it,
     and frames stay in order."""

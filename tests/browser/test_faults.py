@@ -21,7 +21,7 @@ from cake_core.pipeline import Distillation, Experiment
 from .harness import Server, leave
 from .test_live_view import Live
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 # Three times two mini-batches of 250 digits at once.
 SETTINGS = {"batches": "6", "samples": "250", "steps": "60", "student.updates": "60"}

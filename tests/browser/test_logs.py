@@ -34,11 +34,18 @@ def test_each_event_is_one_line_of_json_without_secrets(tmp_path, browser):
 
     context = browser.new_context()
     page = context.new_page()
+
+    def steering(job: str):
+        """The live socket of a job, as the page opens it."""
+        cookie = next(c["value"] for c in context.cookies() if c["name"] == "cake_browser")
+        address = f"{server.url.replace('http', 'ws')}/live/{job}"
+        return connect(address, max_size=None, additional_headers={"Cookie": f"cake_browser={cookie}"})
+
     try:
         page.goto(f"{server.url}/{QUICK}")
         page.wait_for_url("**job=**")
         name = page.url.split("job=")[1].split("&")[0]
-        with connect(f"{server.url.replace('http', 'ws')}/live/{name}", max_size=None) as socket:
+        with steering(name) as socket:
             socket.send(json.dumps({"op": "play"}))
             until(lambda: events("job_done"))
         page.goto(f"{server.url}/two_moons?samples=1000&batches=1000")
@@ -46,11 +53,11 @@ def test_each_event_is_one_line_of_json_without_secrets(tmp_path, browser):
         page.goto(f"{server.url}/two_moons?steps=20000")
         page.wait_for_url("**job=**")
         long = page.url.split("job=")[1].split("&")[0]
-        with connect(f"{server.url.replace('http', 'ws')}/live/{long}", max_size=None) as socket:
+        with steering(long) as socket:
             socket.send(json.dumps({"op": "play"}))
             until(lambda: any(e["job"] == logs.which(long) for e in events("job_began")))
             os.kill(server.worker().pid, signal.SIGKILL)
-            until(lambda: events("job_killed"))
+            until(lambda: events("process_died"))
         for path, origin in (("no-such-job", None), (name, "http://evil.example")):
             refused = pytest.raises((InvalidStatus, ConnectionClosed))
             with refused, connect(f"{server.url.replace('http', 'ws')}/live/{path}", origin=origin) as socket:
@@ -68,10 +75,8 @@ def test_each_event_is_one_line_of_json_without_secrets(tmp_path, browser):
     assert began["process"] == done["process"] == "compute"
     assert began["device"] == done["device"] in ("cpu", "cuda", "mps")
     assert 0 < done["computed"] <= done["seconds"]
-    (killed,) = events("job_killed")
-    assert (killed["job"], killed["level"], killed["reason"]) == (logs.which(long), "error", "SIGKILL")
-    assert killed["process"] == "server"
-    assert events("process_died")[0]["name"] == "compute"
+    (died,) = events("process_died")
+    assert (died["name"], died["level"], died["reason"], died["process"]) == ("compute", "error", "SIGKILL", "server")
     assert "CAKE_MAX_SAMPLES" in events("job_refused")[0]["reason"]
     assert events("server_began")[0]["limits"] == {"max_samples": 100_000}
     assert {line["event"] for line in lines()} <= set(logs.EVENTS)
