@@ -308,6 +308,7 @@ def shares(monkeypatch):
     """What each of some jobs gets of a thousand turns: called with (owner, weight) of each."""
     clock = [0.0]
     monkeypatch.setattr(worker.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(worker.torch, "set_num_threads", lambda threads: None)  # which other tests would notice
 
     def run(*jobs: tuple[str, float]) -> list[int]:
         connection = SimpleNamespace(send_bytes=lambda raw: None)

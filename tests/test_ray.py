@@ -53,6 +53,15 @@ RAY = {
 }
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As on the nodes: how many threads there are shows in the last digits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def ways_of_ray() -> Iterator[None]:
     """Before anything imports Ray, which reads them once."""

@@ -84,10 +84,13 @@ def test_a_link_copied_in_one_profile_gives_the_same_samples_in_another(server, 
 
 def test_keys_take_back_and_bring_back(server, fresh):
     live = fresh().open(f"{server.url}/two_moons?{SHORT}")
+    settled = '[data-testid="stApp"][data-test-script-state="notRunning"]'
     live.page.get_by_role("button", name=re.compile("^LAKE")).click()
     live.page.wait_for_url("**method=lake**")
+    live.page.wait_for_selector(settled)
     live.page.keyboard.press("Control+z")
     live.page.wait_for_url(lambda url: "method=" not in url and "steps=40" in url)
+    live.page.wait_for_selector(settled)
     live.page.keyboard.press("Control+Shift+z")
     live.page.wait_for_url("**method=lake**")
     assert live.errors == []
