@@ -552,7 +552,7 @@ def test_a_job_on_the_cluster_is_like_any_other(runner):
 
 
 @needs_ray
-def test_jobs_have_places_of_their_own_and_a_kill_ends_one(runner, monkeypatch):
+def test_jobs_have_places_of_their_own_and_one_goes_on_after_a_kill(runner, monkeypatch):
     monkeypatch.setenv("CAKE_RAY_CPUS", "0.5")
     jobs = [runner.submit("distill", spec(**LONG), owner=str(k), play=True) for k in range(2)]
     viewers = [Viewer(j) for j in jobs]
@@ -572,15 +572,12 @@ def test_jobs_have_places_of_their_own_and_a_kill_ends_one(runner, monkeypatch):
     jobs[0].play()
     until(lambda: viewers[0].step > there)
     os.kill(runner._workers["compute-0"].place["pid"], signal.SIGKILL)
-    until(lambda: jobs[0].state == "failed")
-    assert "The compute process ended unexpectedly" in jobs[0].message
-    assert jobs[1].state == "running"
+    until(lambda: "The compute process ended unexpectedly" in jobs[0].message)
+    assert [j.state for j in jobs] == ["running", "running"]
     step = viewers[1].step
     until(lambda: viewers[1].step > step + 10)
-    jobs[0].reset()
-    jobs[0].play()
     viewers[0].frames.clear()
-    until(lambda: viewers[0].step > 5)
+    until(lambda: viewers[0].frames and viewers[0].step > 5)
 
 
 @needs_ray
