@@ -207,7 +207,7 @@ def test_an_instructor_sees_and_stops_all(lab, provider, enter, job):
     row.get_by_text("running").wait_for(timeout=LONG)
     assert "Ada" not in carol.get_by_test_id("stMain").inner_text()
     row.get_by_role("button", name="Stop").click(timeout=LONG)
-    ada.get_by_text("The instructor has stopped this run.").wait_for(timeout=LONG)
+    ada.get_by_text("The instructor has stopped this run.").first.wait_for(timeout=LONG)
     row.wait_for(state="detached", timeout=LONG)
 
 
