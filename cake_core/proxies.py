@@ -44,6 +44,9 @@ BLUR = 0.5  # standard deviation of what is added to points, in units of theirs
 PROXY_STREAM = 2**31 + 11
 
 
+LARGE = 2_000_000  # parameters of a diffusion model
+
+
 class ProxyConfig(Config):
     """Where proxy inputs come from, and how many there are."""
 
@@ -110,7 +113,10 @@ class ProxyConfig(Config):
     @classmethod
     def for_data(cls, info: DatasetInfo, **changes: Any) -> ProxyConfig:
         """The defaults for a data set, with some changed."""
-        return cls.from_dict({"source": sources_for(info)[0], **changes})
+        usual: dict[str, Any] = {"source": sources_for(info)[0]}
+        if usual["source"] == "diffusion" and model_for(info).parameters > LARGE:
+            usual["per_class"] = 20  # on two cores of a CPU an image takes more than half a second
+        return cls.from_dict({**usual, **changes})
 
 
 def sources_for(info: DatasetInfo) -> list[str]:

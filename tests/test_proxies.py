@@ -116,3 +116,9 @@ def test_a_pipeline_is_asked_by_the_names_of_the_classes(monkeypatch):
     found = drawn("digits", source="text", per_class=2, steps=4, guidance=3.0, prompt="the digit {class}").proxies
     assert asked[:3] == ["the digit 0", "the digit 1", "the digit 2"]
     assert found.x.shape == (20, 1, 8, 8)
+
+
+def test_a_large_diffusion_model_draws_fewer_where_nobody_says_how_many():
+    assert ProxyConfig.for_data(data.info("cifar10")).per_class == 20
+    assert ProxyConfig.for_data(data.info("mnist")).per_class == 100
+    assert ProxyConfig.for_data(data.info("cifar10"), per_class=50).per_class == 50
