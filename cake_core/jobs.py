@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ACTIVE", "GOES_ON", "Job", "JobRunner", "Limits", "check_sizes", "end_all", "variable"]
 
-__all__ = ["ACTIVE", "Job", "JobRunner", "Limits", "check_sizes", "variable"]
-
 # States of a job. "ready" and "paused" hold memory but take no time; a "queued" one waits for its turn to run.
 ACTIVE = ("ready", "running", "paused", "queued")
 Message = bytes | str

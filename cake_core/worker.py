@@ -206,9 +206,7 @@ class Worker:
         elif op == "stop":
             self.end(job, "stopped")
         elif op == "rest":
-            self.jobs.pop(name)
-            job.task.rest()
-            job.task.close()
+            self.put_away(job)
         elif op == "set":
             try:
                 job.task.edit(**message["settings"])
@@ -356,8 +354,7 @@ class Worker:
 
     def end(self, job: Running, state: str, message: str = "", bug: bool = False) -> None:
         """Lets a job go and says how it ended."""
-        self.jobs.pop(job.name, None)
-        self.ledger.gone(job.name)
+        self.let_go(job)
         if job.began is not None or state == "failed":
             seconds = None if job.began is None else round(time.monotonic() - job.began, 3)
             told = {"seconds": seconds, "computed": round(job.spent, 3), "device": job.task.device_type}
@@ -371,10 +368,19 @@ class Worker:
 
     def halt(self, job: Running) -> None:
         """Lets a job go for which the disk has no room: once there is some, it goes on from what was kept."""
-        self.jobs.pop(job.name, None)
+        self.put_away(job)
+        self.event(job, "halted", message=DISK_FULL)
+
+    def put_away(self, job: Running) -> None:
+        """Lets a job go such that another process can go on from what it has kept."""
+        self.let_go(job)
         job.task.rest()
         job.task.close()
-        self.event(job, "halted", message=DISK_FULL)
+
+    def let_go(self, job: Running) -> None:
+        """Forgets a job; the memory that it was let in with is for others."""
+        self.jobs.pop(job.name, None)
+        self.ledger.gone(job.name)
 
     def event(self, job: Running, event: str, **values: Any) -> None:
         """Tells the server something about a job."""

@@ -404,3 +404,16 @@ def test_idle_jobs_are_reaped(desk, monkeypatch):
     until(lambda: desk.find(paused.name) is None, 20)
     assert desk.find(watched.name) is watched
     assert desk.find(running.name) is running
+
+
+@pytest.mark.parametrize("go", ["rest", "stop", "halt"])
+def test_who_goes_gives_its_memory_back_however_it_goes(go):
+    w = worker.Worker(SimpleNamespace(send_bytes=lambda raw: None))
+    w.jobs["a"] = worker.Running("a", Ticking([0.0]))
+    assert w.ledger.ask("a", Need(1e30, 0.0, "cpu")) == ""
+    assert w.ledger.ask("b", Need(1.0, 0.0, "cpu")).startswith("waits for memory")
+    if go == "halt":
+        w.halt(w.jobs["a"])
+    else:
+        w.command({"op": go, "job": "a"})
+    assert w.ledger.ask("b", Need(1.0, 0.0, "cpu")) == ""
