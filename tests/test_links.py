@@ -17,7 +17,7 @@ from cake_core.links import LOCKABLE, RESERVED, VERSION, Link, Options, View
 from cake_core.methods import METHODS
 from cake_core.pipeline import Experiment
 from cake_core.undo import Undo
-from pages._ui import share
+from pages._ui import controls, share
 from pages._ui.cached import runner
 
 from .test_pages import experiment, job_name, open_page
@@ -281,6 +281,30 @@ def test_undo_and_redo_on_the_page():
     assert experiment(app, "two_moons") == Experiment.from_query({"method": "lake", "seed": "3"})
     assert app.button(key="two_moons:redo").disabled
     assert runner().find(job_name(app, "two_moons")).spec["experiment"]["seed"] == 3
+
+
+def test_what_the_browser_sends_before_it_has_heard_of_an_undo_is_no_choice(monkeypatch):
+    app = open_page("two_moons")
+    app.select_slider(key="two_moons:sigma").set_value(0.1).run()
+    app.button(key="two_moons:undo").click().run()
+    app.select_slider(key="two_moons:sigma").set_value(0.1)  # as it was when the key was pressed
+    app.button(key="two_moons:dice").click().run()
+    assert experiment(app, "two_moons").settings.sigma == Experiment().settings.sigma
+    assert app.select_slider(key="two_moons:sigma").value == Experiment().settings.sigma
+    monkeypatch.setattr(controls, "SETTLING", 0.0)  # a while later it is one
+    app.select_slider(key="two_moons:sigma").set_value(0.1).run()
+    assert experiment(app, "two_moons").settings.sigma == 0.1
+
+
+def test_widgets_answer_with_what_they_show_even_before_they_are_drawn():
+    app = open_page("two_moons", method="lake", samples="60", steps="40", seed="4", student__targets="soft")
+    proto = app.select_slider(key="two_moons:samples").proto
+    assert proto.options[int(proto.default[0])] == "60"
+    proto = app.select_slider(key="two_moons:steps").proto
+    assert proto.options[int(proto.default[0])] == "40"
+    assert app.number_input(key="two_moons:seed").proto.default == 4
+    proto = app.selectbox(key="two_moons:method").proto
+    assert proto.options[proto.default] == METHODS["lake"].title
 
 
 def test_dice_and_a_seed_that_is_kept():

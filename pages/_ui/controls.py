@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from .words import help_with
 __all__ = ["configure", "experiment_controls", "presets", "sliders"]
 
 FEW = 4  # so many choices are all shown
+SETTLING = 3.0  # seconds after which a browser has surely drawn what was sent
 
 
 # -- any settings --------------------------------------------------------------------------------------
@@ -46,14 +48,13 @@ def configure(
     }
 
 
-def widget(p: Param, value: Any, *, key: str, bound: bool = False, **events: Any) -> Any:
+def widget(p: Param, value: Any, *, key: str, **events: Any) -> Any:
     """The widget that suits a field: its bounds, scale, unit, choices and help are those declared.
 
     Args:
         p: the field's declaration.
         value: the value to begin with, and to keep among a slider's stops.
         key: of the widget.
-        bound: whether the session holds the widget's value already.
         events: `on_change` and its `args`.
 
     Returns:
@@ -61,24 +62,20 @@ def widget(p: Param, value: Any, *, key: str, bound: bool = False, **events: Any
     """
     label = p.label + (f" ({p.unit})" if p.unit else "") + (f" ${latex(p.symbol)}$" if p.symbol else "")
     shared = {"key": key, "help": help_with(p.help, p.name), **events}
-
-    def start(**default: Any) -> dict[str, Any]:
-        return shared if bound else shared | default
-
     number = int if p.kind == "int" else float
     if p.kind == "bool":
-        return st.toggle(label, **start(value=value))
+        return st.toggle(label, value=value, **shared)
     if p.choices and len(p.choices) <= FEW:
-        return st.segmented_control(label, p.choices, required=True, width="stretch", **start(default=value))
+        return st.segmented_control(label, p.choices, required=True, width="stretch", default=value, **shared)
     if p.choices:
-        return st.selectbox(label, p.choices, **start(index=p.choices.index(value)))
+        return st.selectbox(label, p.choices, index=p.choices.index(value), **shared)
     if p.scale == "log":
-        return st.select_slider(label, ladder(p, value), format_func=as_text, **start(value=value))
+        return st.select_slider(label, ladder(p, value), format_func=as_text, value=value, **shared)
     if p.high is not None and (p.step or p.high - p.low <= 20):
         step = number(p.step or 1)
-        return st.slider(label, number(p.low), number(p.high), step=step, **start(value=number(value)))
+        return st.slider(label, number(p.low), number(p.high), step=step, value=number(value), **shared)
     step = 1 if number is int else None
-    return st.number_input(label, number(p.low), number(p.high), step=step, **start(value=number(value)))
+    return st.number_input(label, number(p.low), number(p.high), step=step, value=number(value), **shared)
 
 
 def ladder(p: Param, value: float) -> list[float]:
@@ -183,13 +180,14 @@ class Bound:
         for p in config.params():
             if (p.name in only or p.group in groups) and not p.live and p.suits in ("", self.kind):
                 events = self._show(prefix + p.name, getattr(config, p.name))
-                widget(p, getattr(config, p.name), bound=True, **events)
+                widget(p, getattr(config, p.name), **events)
 
     def seed(self, *, locked: bool) -> None:
         """The seed, which cannot be changed while it is locked."""
-        p, events = self.screen.experiment.param("seed"), self._show("seed", self.screen.experiment.seed)
+        p, seed = self.screen.experiment.param("seed"), self.screen.experiment.seed
+        events = self._show("seed", seed)
         events["disabled"] |= locked
-        st.number_input("Seed", p.low, p.high, step=1, help=p.help, width=130, **events)
+        st.number_input("Seed", p.low, p.high, seed, step=1, help=p.help, width=130, **events)
 
     def choice(self, key: str, label: str, options: Iterable[Any], value: str, help: str | None = None) -> None:
         """A select box of things that have a name and a title."""
@@ -208,16 +206,25 @@ class Bound:
         self._select("teacher", "Teacher", titles, now, self.screen.experiment.param("teacher").help)
 
     def _select(self, key: str, label: str, titles: Mapping[str, str], value: str, help: str | None) -> None:
-        st.selectbox(label, list(titles), format_func=lambda n: titles.get(n, n), help=help, **self._show(key, value))
+        names, shown = list(titles), self._show(key, value)
+        st.selectbox(label, names, names.index(value), format_func=lambda n: titles.get(n, n), help=help, **shown)
 
     def _show(self, key: str, value: Any) -> dict[str, Any]:
-        """Makes a widget show what the experiment says (it is the truth) and report what is chosen."""
+        """Makes a widget show what the experiment says (it is the truth) and report what is chosen. Its default must be
+        the same value: a browser that is asked for its widgets while it still draws them answers with their defaults.
+        """
         name = f"{self.screen.name}:{key}"
+        if (shown := st.session_state.get(name, value)) != value:
+            self.screen.replaced[name] = (shown, time.monotonic())
         st.session_state[name] = value
         return {"key": name, "on_change": self._changed, "args": (key, name), "disabled": self.disabled}
 
     def _changed(self, key: str, name: str) -> None:
-        if (value := st.session_state[name]) is not None:
+        """Takes over what was chosen. A value that has just been replaced was not: the browser sent all its widgets
+        along with the press of another one before it had heard of the new value."""
+        value = st.session_state[name]
+        before, when = self.screen.replaced.get(name, (None, 0.0))
+        if value is not None and not (value == before and time.monotonic() - when < SETTLING):
             self.screen.change({key: as_text(value)})
 
 

@@ -137,7 +137,7 @@ class Screen:
         if first := self._key not in st.session_state:
             st.session_state[self._key] = {"experiment": default, "job": None, "error": ""}
         fresh = {"notes": [], "view": View(), "options": Options(), "undo": Undo(), "snapshots": {}, "former": None}
-        fresh["kiosk"] = {"turn": 0, "taken": False}
+        fresh |= {"kiosk": {"turn": 0, "taken": False}, "replaced": {}}
         for key, value in fresh.items():
             self._state.setdefault(key, value)
         if first:
@@ -171,6 +171,11 @@ class Screen:
     def history(self) -> Undo[Experiment]:
         """What was shown before, and what was taken back."""
         return self._state["undo"]
+
+    @property
+    def replaced(self) -> dict[str, tuple[Any, float]]:
+        """By widget: the value that the page put another one in the place of, and when (`time.monotonic`)."""
+        return self._state["replaced"]
 
     @property
     def snapshots(self) -> dict[str, tuple[Experiment, View]]:

@@ -96,6 +96,24 @@ def test_keys_take_back_and_bring_back(server, fresh):
     assert live.errors == []
 
 
+@pytest.mark.long
+def test_a_slow_browser_takes_back_without_losing_anything(server, fresh):
+    live = fresh()
+    live.page.context.new_cdp_session(live.page).send("Emulation.setCPUThrottlingRate", {"rate": 6})
+    taken_back = 0
+    for pause in (100, 200, 300, 0):
+        live.page.goto(f"{server.url}/two_moons?{SHORT}")
+        live.page.get_by_role("button", name=re.compile("^LAKE")).click()
+        live.page.wait_for_url("**method=lake**")
+        live.page.wait_for_timeout(pause)
+        live.page.keyboard.press("Control+z")  # while the page is still drawn
+        live.page.wait_for_timeout(6000)
+        taken_back += "method=" not in live.page.url
+        assert "method=lake" in live.page.url or SHORT in live.page.url  # too early for the page, or all of it
+    assert taken_back
+    assert live.errors == []
+
+
 def touch(page, points: list[tuple[float, float]]) -> None:
     """A finger that goes along some points of the screen, and rests at the last: a fling would swallow the next tap."""
     client = page.context.new_cdp_session(page)
