@@ -7,9 +7,10 @@ asked what they would keep for a gradient; everything else follows from the shap
 from __future__ import annotations
 
 import copy
+import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,15 +26,35 @@ from .jobs import Limits
 from .methods import find
 from .oracle import folded
 from .pipeline import Experiment, default_teacher, resolve_teacher
+from .proxies import AT_ONCE, model_for
+from .student import StudentConfig
 from .synthesis import IN_FLIGHT_CPU
 
 if TYPE_CHECKING:
     from .data import DatasetInfo
+    from .few_call import FewCallConfig
+    from .lineup import LineUp
 
-__all__ = ["Ledger", "Need", "fewer", "free_bytes", "need", "per_sample", "size"]
+__all__ = [
+    "Ledger",
+    "Need",
+    "attack",
+    "fewer",
+    "free_bytes",
+    "learning",
+    "line_up",
+    "need",
+    "per_sample",
+    "size",
+    "smaller_attack",
+    "smaller_batch",
+    "widest",
+]
 
 FLOAT = 4  # bytes
 JUDGED = 1024  # samples whose distance to the boundary is measured at a time
+LEARNED = 4  # times its weights: a network that learns, with gradients and what Adam remembers
+LIBRARIES = 410_000_000  # bytes of a process that has imported torch and all the rest, as measured on Linux
 COPIES = 6  # of the samples in flight: they, their gradient, the noise, what the step makes of them, what is shown
 
 
@@ -67,6 +88,10 @@ class Need:
         """What it takes where nothing else runs."""
         return self.held + self.step
 
+    def abreast(self, processes: int) -> Need:
+        """What so many processes take that each do the same; beyond the first one each holds the libraries, too."""
+        return Need(processes * self.held + (processes - 1) * LIBRARIES, processes * self.step, self.device)
+
 
 def need(experiment: Experiment) -> Need:
     """What an experiment takes, with as few samples at once as can be.
@@ -94,14 +119,117 @@ def need(experiment: Experiment) -> Need:
     asked = max(moved, min(made, JUDGED))
     learned = min(made, e.student.batch_size)
     held = (
-        2 * made * (FLOAT * (values + classes) + 16)  # the mini-batches, and all of them in one
+        2 * made * _sample_bytes(info)  # the mini-batches, and all of them in one
         + COPIES * at_once * batch * values * FLOAT
-        + (info.examples or 0) * values * (1 if info.kind == "images" else FLOAT)
+        + _example_bytes(info)
         + 2 * parameter_bytes(teacher, info)  # as it was, and the frozen copy
-        + 4 * parameter_bytes(student, info)  # with gradients and what Adam remembers
+        + LEARNED * parameter_bytes(student, info)
     )
     step = max(asked * per_sample(teacher, info), learned * per_sample(student, info, training=True))
     return Need(int(held), int(step), device)
+
+
+def widest(experiments: Iterable[Experiment]) -> tuple[Experiment, Need]:
+    """Of experiments that run one after the other, the one that takes most, and what it takes."""
+    alike = {json.dumps(e.to_dict() | {"seed": 0}, sort_keys=True): e for e in experiments}  # seeds take the same
+    return max(((e, need(e)) for e in alike.values()), key=lambda found: found[1].alone)
+
+
+def learning(
+    info: DatasetInfo,
+    learned: Iterable[tuple[str, int]],
+    *,
+    made: int = 0,
+    asked: Iterable[str] = (),
+    device: str = "cpu",
+) -> Need:
+    """What it takes to train networks in turns, all of which are held, on examples or on samples that are there.
+
+    Args:
+        info: the data set, whose examples are held.
+        learned: architecture and batch size of each.
+        made: synthetic samples, with a teacher's answers.
+        asked: architectures of the teachers.
+        device: the type of device.
+    """
+    learned, asked = list(learned), list(asked)
+    held = (
+        made * _sample_bytes(info)
+        + _example_bytes(info)
+        + sum(LEARNED * parameter_bytes(model, info) for model, _ in learned)
+        + sum(2 * parameter_bytes(model, info) for model in asked)
+    )
+    return Need(held, max(n * per_sample(model, info, training=True) for model, n in learned), device)
+
+
+def attack(config: FewCallConfig) -> Need:
+    """What an attack with few calls takes: its proxies, the student, and the diffusion model while it draws."""
+    info, proxies, made = data.info(config.data.name), config.proxies, _proxies(config)
+    teacher, device = _model(config.experiment), devices.choose(config.device).type
+    student = (config.student.model, min(made, config.student.batch_size))
+    base = learning(info, [student], made=made, asked=[teacher], device=device)
+    card = model_for(info) if proxies.source == "diffusion" else None
+    drawn = 0 if card is None else min(made, AT_ONCE) * drawing(card.shape, card.recipe["width"])
+    return Need(base.held, max(base.step, drawn), device)
+
+
+def smaller_attack(config: FewCallConfig, room: float) -> str:
+    """What to lower, and to what, so that an attack with few calls takes no more than `room` bytes; a sentence."""
+    p, now = config.proxies.param("per_class"), config.proxies.per_class
+
+    def with_proxies(count: int) -> FewCallConfig:
+        return config.replace(proxies=config.proxies.replace(per_class=count))
+
+    then = largest(lambda n: attack(with_proxies(n)).alone <= room, config.budget, now)
+    if then is not None:
+        return f"Lower “{p.label}” from {now:,} to {max(then, config.budget):,}."
+    student = config.student
+    return smaller_batch(
+        lambda n: attack(config.replace(student=student.replace(batch_size=n))), student.batch_size, room
+    )
+
+
+def _proxies(config: FewCallConfig) -> int:
+    return config.proxies.per_class * len(data.info(config.data.name).classes)
+
+
+def line_up(run: LineUp) -> Need:
+    """What a line-up takes: all its networks, one of which learns at a time, and the samples of a copy without data."""
+    c = run.config
+    learner = StudentConfig.for_data(c.info, model=c.student_model)
+    trained = [c.teacher_model(k) for k in range(len(run.teachers), c.teachers)]
+    learned = [(c.student_model, learner.batch_size)]
+    learned += [(model, teachers.recipe(c.info.name, model).batch_size) for model in trained]
+    asked = [*trained, *(t.card.model for t in run.teachers), *[c.student_model] * (len(run.suspects) + c.nulls)]
+    base = max((learning(c.info, [one], asked=asked, device=run.device.type) for one in learned), key=lambda n: n.alone)
+    if not run.experiments:
+        return base
+    copying = widest(run.experiments)[1]
+    return Need(base.held + copying.held, max(base.step, copying.step), base.device)
+
+
+SMALLER_NETWORKS = "Choose smaller networks, fewer of them, or a data set with less in it."
+
+
+def drawing(shape: tuple[int, ...], width: int) -> int:
+    """Bytes for each image that a diffusion model draws: seven times what its widest layer gives, as measured for the
+    two that are shipped.
+
+    Args:
+        shape: of an image (channels, side, side).
+        width: its channels at full resolution; the widest layer, at the end of the way up, has three times as many.
+    """
+    return 7 * FLOAT * 3 * width * math.prod(shape[1:])
+
+
+def _sample_bytes(info: DatasetInfo) -> int:
+    """Of a sample with a teacher's answer, its label and its place."""
+    return FLOAT * (math.prod(info.shape) + len(info.classes)) + 16
+
+
+def _example_bytes(info: DatasetInfo) -> int:
+    """Of all examples of a data set."""
+    return (info.examples or 0) * math.prod(info.shape) * (1 if info.kind == "images" else FLOAT)
 
 
 def _model(experiment: Experiment) -> str:
@@ -203,15 +331,35 @@ LEAST = {"samples": 2, "batches": 1, "batch_size": 16}
 def _alone(experiment: Experiment, room: float) -> Iterator[tuple[tuple[str, str], int, int]]:
     """Settings that do when they alone are lowered: which, the value now, the largest round one that does."""
     for path in SHRINKABLE:
-        low, high = LEAST[path[1]], _value(experiment, path)
-        if need(_changed(experiment, path, min(low, high))).alone > room:
-            continue
-        now = high
-        while high - low > 1:
-            middle = (low + high) // 2
-            fits = need(_changed(experiment, path, middle)).alone <= room
-            low, high = (middle, high) if fits else (low, middle)
-        yield path, now, round_down(low)
+        now = _value(experiment, path)
+        then = largest(lambda v, path=path: need(_changed(experiment, path, v)).alone <= room, LEAST[path[1]], now)
+        if then is not None:
+            yield path, now, then
+
+
+def largest(fits: Callable[[int], bool], least: int, now: int) -> int | None:
+    """The largest round number below `now` that fits; None where not even the least does."""
+    low, high = min(least, now), now
+    if not fits(low):
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return round_down(low)
+
+
+def smaller_batch(needed: Callable[[int], Need], batch_size: int, room: float) -> str:
+    """What to do so that networks learn in no more than `room` bytes; a sentence.
+
+    Args:
+        needed: what it takes with a batch size.
+        batch_size: as it is.
+        room: bytes.
+    """
+    then = largest(lambda n: needed(n).alone <= room, LEAST["batch_size"], batch_size)
+    if then is None:
+        return "No batch size would do: choose a smaller network, or a data set with less in it."
+    return f"Lower “Batch size” from {batch_size:,} to {then:,}."
 
 
 def round_down(value: float) -> int:

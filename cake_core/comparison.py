@@ -57,6 +57,7 @@ class MethodComparison(Iterator[Update]):
         amount: how much of it, for each method and seed; with "samples" the settings say it.
 
     Attributes:
+        experiments: every run, in order; with a budget other than samples their settings are fitted to it first.
         rows: one for each finished run: method, seed and the numbers of its outcome.
         refused: why a method could not run, by its name; the others go on.
     """
@@ -77,7 +78,7 @@ class MethodComparison(Iterator[Update]):
         self._budget, self._amount = budget, amount
         shared = {k: getattr(experiment.settings, k) for k in SHARED}
         # Built now, so that a wrong name or setting is refused before anything is computed.
-        self._experiments = [
+        self.experiments = [
             Experiment.from_dict(
                 {
                     **experiment.to_dict(),
@@ -107,9 +108,9 @@ class MethodComparison(Iterator[Update]):
     def _loop(self) -> Iterator[Update]:
         teacher: Teacher | None = None  # trained or loaded once, for all
         fitted: dict[str, dict[str, Any]] = {}
-        for number, experiment in enumerate(self._experiments):
+        for number, experiment in enumerate(self.experiments):
             method = experiment.method
-            title, share = f"{find(method).title}, seed {experiment.seed}", number / len(self._experiments)
+            title, share = f"{find(method).title}, seed {experiment.seed}", number / len(self.experiments)
             if method in self.refused:
                 continue
             run = None
@@ -124,7 +125,7 @@ class MethodComparison(Iterator[Update]):
                 for update in run:
                     if update.progress == 1:
                         self.rows.append({"method": method, **run.outcome.to_dict()})
-                    progress = share + update.progress / len(self._experiments)
+                    progress = share + update.progress / len(self.experiments)
                     yield Update(update.stage, progress, title, training=update.training)
             except CakeError as error:
                 self.refused[method] = str(error)

@@ -103,6 +103,11 @@ class Cells(Iterator[Update]):
         """How many cells there are."""
         return sum(map(len, self._rounds))
 
+    @property
+    def experiments(self) -> list[Experiment]:
+        """All of them, in order."""
+        return [cell for cells in self._rounds for cell in cells]
+
     def _loop(self) -> Iterator[Update]:
         self.folder.mkdir(parents=True, exist_ok=True)
         total, done = self.cells, 0

@@ -57,6 +57,7 @@ KINDS = {
     "outsider": "Distilled from a teacher that is not in the line-up",
     "scratch": "Learned from the labels alone",
 }
+TAUGHT = ("scratch", "kd", "outsider", "aspkd")  # by answers or labels; all others by samples made without data
 NOBODY = ("outsider", "scratch")  # those that copied none of the teachers in the line-up
 
 # What teachers are asked about. The first two are made from the student; the others are baselines.
@@ -304,6 +305,11 @@ class LineUp(Iterator[Update]):
         """Cancels; what is finished stays."""
         self._updates.close()
 
+    @property
+    def experiments(self) -> list[Experiment]:
+        """Whose samples students learn from that copy without data."""
+        return [self._copying(s, s.seed) for s in self.suspects if s.kind not in TAUGHT]
+
     # -- the stages ----------------------------------------------------------------------------------------------------
 
     def _loop(self) -> Iterator[Update]:
@@ -388,8 +394,7 @@ class LineUp(Iterator[Update]):
             return Lesson.from_teacher(self.dataset, self._answers[suspect.teacher], KDConfig(weight=c.kd_weight))
         if suspect.kind == "aspkd":
             return (yield from self._bought(suspect, seed, note))
-        flat = {"data": c.data.name, "method": suspect.kind, "batches": str(c.batches), "student": c.student_model}
-        experiment = Experiment.from_query({**flat, "seed": str(seed), "device": c.device}).replace(data=c.data)
+        experiment = self._copying(suspect, seed)
         run = Distillation(experiment, teacher=self._of(suspect.teacher), every=STEPS_BETWEEN_UPDATES)
         for update in run:
             if run.samples is not None:
@@ -397,6 +402,12 @@ class LineUp(Iterator[Update]):
             yield self._at(update.progress * (whole - 1) / whole, "synthesis", note, whole)
         run.close()
         return Lesson.from_samples(run.samples, experiment.student.targets, experiment.student.temperature)
+
+    def _copying(self, suspect: Suspect, seed: int) -> Experiment:
+        """The experiment whose samples a student learns from that copied without data; its teacher is set apart."""
+        c = self.config
+        flat = {"data": c.data.name, "method": suspect.kind, "batches": str(c.batches), "student": c.student_model}
+        return Experiment.from_query({**flat, "seed": str(seed), "device": c.device}).replace(data=c.data)
 
     def _bought(self, suspect: Suspect, seed: int, note: str) -> Generator[Update, None, Lesson]:
         """What few calls give: proxies with the teacher's answers, and with those of their neighbours."""

@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from importlib import import_module
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from . import (
     admission,
     ages,
     audit,
+    cluster,
     data,
     devices,
     evaluation,
@@ -71,6 +73,7 @@ class Task(ABC, Iterator[Update]):
 
     kind: ClassVar[str]
     threads: int | None = None
+    abreast = 1  # processes, each of which has one of its experiments in hand
 
     @property
     def device_type(self) -> str:
@@ -78,13 +81,26 @@ class Task(ABC, Iterator[Update]):
         device = getattr(self, "device", None) or getattr(getattr(self, "run", None), "device", None)
         return getattr(device, "type", "cpu")
 
+    @property
+    def experiments(self) -> Sequence[Experiment]:
+        """What it runs, one after the other."""
+        return ()
+
     def need(self) -> admission.Need | None:
         """How much memory it takes, about; None where that is little, or not known."""
-        return None
+        return self._widest[1].abreast(self.abreast) if self.experiments else None
 
     def less(self, room: float) -> str:
         """What to change so that it takes no more than so many bytes, a sentence."""
-        return "Choose fewer samples."
+        widest, needed = self._widest
+        fitting = sum(needed.abreast(n).alone <= room for n in range(1, self.abreast))
+        if fitting:
+            return f"Choose {fitting} worker{'s' * (fitting > 1)} instead of {self.abreast}."
+        return admission.fewer(widest, room)
+
+    @cached_property
+    def _widest(self) -> tuple[Experiment, admission.Need]:
+        return admission.widest(self.experiments)
 
     @abstractmethod
     def __init__(self, **spec: Any):
@@ -205,11 +221,9 @@ class Distill(Task):
                 self.frame(update, 0, last=update.progress >= 1)
             yield update
 
-    def need(self) -> admission.Need:
-        return admission.need(self.run.experiment)
-
-    def less(self, room: float) -> str:
-        return admission.fewer(self.run.experiment, room)
+    @property
+    def experiments(self) -> Sequence[Experiment]:
+        return (self.run.experiment,)
 
     def edit(self, **settings: Any) -> None:
         self.run.edit(**settings)
@@ -297,6 +311,16 @@ class TrainTeacher(Task):
         for step in self.training:
             yield Update("teacher", 0.1 + 0.89 * step.update / step.total, "Training the teacher", training=step)
         yield Update("teacher", 1.0, "Done", training=step)
+
+    def need(self) -> admission.Need:
+        return self._with_batches_of(self.settings.batch_size)
+
+    def less(self, room: float) -> str:
+        return admission.smaller_batch(self._with_batches_of, self.settings.batch_size, room)
+
+    def _with_batches_of(self, size: int) -> admission.Need:
+        info = data.info(self.config.name)
+        return admission.learning(info, [(self.model, size)], device=self.device.type)
 
     def close(self) -> None:
         self._updates.close()
@@ -440,6 +464,18 @@ class TrainStudents(Task):
 
     def __next__(self) -> Update:
         return next(self.comparison)
+
+    def need(self) -> admission.Need:
+        return self._with_batches_of(self.comparison.config.batch_size)
+
+    def less(self, room: float) -> str:
+        return admission.smaller_batch(self._with_batches_of, self.comparison.config.batch_size, room)
+
+    def _with_batches_of(self, size: int) -> admission.Need:
+        c, run = self.comparison, self.comparison.run
+        learned = [(c.config.model, size)] * len(c.sources)  # of each seed in lock-step
+        teacher, made = [run.teacher.card.model], 2 * len(run.samples)  # samples, and as much noise
+        return admission.learning(run.dataset.info, learned, made=made, asked=teacher, device=run.device.type)
 
     def close(self) -> None:
         self.comparison.close()
@@ -607,11 +643,9 @@ class Compare(Charts):
     def close(self) -> None:
         self.comparison.close()
 
-    def need(self) -> admission.Need:
-        return admission.need(self.comparison.experiment)
-
-    def less(self, room: float) -> str:
-        return admission.fewer(self.comparison.experiment, room)
+    @property
+    def experiments(self) -> Sequence[Experiment]:
+        return self.comparison.experiments
 
     def count(self) -> tuple[int, int]:
         return len(self.comparison.rows), len(self.comparison.methods) * self.comparison.seeds
@@ -680,6 +714,10 @@ class CompareNetworks(Charts):
     def __next__(self) -> Update:
         return next(self.grid)
 
+    @property
+    def experiments(self) -> Sequence[Experiment]:
+        return () if cluster.engine() == "ray" else self.grid.experiments
+
     def close(self) -> None:
         self.grid.close()
 
@@ -710,6 +748,12 @@ class Steal(Task):
 
     def __next__(self) -> Update:
         return next(self.run)
+
+    def need(self) -> admission.Need:
+        return admission.attack(self.run.config)
+
+    def less(self, room: float) -> str:
+        return admission.smaller_attack(self.run.config, room)
 
     def close(self) -> None:
         self.run.close()
@@ -798,6 +842,12 @@ class StealSweep(Charts):
     def __next__(self) -> Update:
         return next(self.sweep)
 
+    def need(self) -> admission.Need:
+        return admission.attack(self.sweep.config)
+
+    def less(self, room: float) -> str:
+        return admission.smaller_attack(self.sweep.config, room)
+
     def close(self) -> None:
         self.sweep.close()
 
@@ -840,6 +890,12 @@ class HideStudents(Charts):
 
     def __next__(self) -> Update:
         return next(self.run)
+
+    def need(self) -> admission.Need:
+        return admission.line_up(self.run)
+
+    def less(self, room: float) -> str:
+        return admission.SMALLER_NETWORKS
 
     def close(self) -> None:
         self.run.close()
@@ -905,6 +961,12 @@ class Audit(Task):
 
     def __next__(self) -> Update:
         return next(self.run)
+
+    def need(self) -> admission.Need:
+        return admission.line_up(self.run)
+
+    def less(self, room: float) -> str:
+        return admission.SMALLER_NETWORKS
 
     def close(self) -> None:
         if hasattr(self, "run"):

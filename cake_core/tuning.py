@@ -554,10 +554,19 @@ class Final(Iterator[Update]):
         tuned = self.config.tried(self.params, FRESH + seed)
         return {"tuned": tuned, "default": self.config.tried({}, FRESH + seed), "noise": noise_only(tuned)}
 
+    @property
+    def experiments(self) -> list[Experiment]:
+        """All of them, in order."""
+        return [e for _, _, e in self._plan()]
+
+    def _plan(self) -> list[tuple[str, int, Experiment]]:
+        """Setup, seed and experiment of each run."""
+        return [(setup, seed, e) for seed in range(self.seeds) for setup, e in self._setups(seed).items()]
+
     def _loop(self) -> Iterator[Update]:
         name = f"final-{self.number}"
         known = (studies.read(self.name, name) or {"rows": []})["rows"]
-        plan = [(setup, seed, e) for seed in range(self.seeds) for setup, e in self._setups(seed).items()]
+        plan = self._plan()
         for place, (setup, seed, experiment) in enumerate(plan):
             row = next((r for r in known if (r["setup"], r["seed"]) == (setup, experiment.seed)), None)
             if row is None:

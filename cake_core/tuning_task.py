@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from . import data, tuning_figures
+from . import cluster, data, tuning_figures
+from .admission import SHRINKABLE
 from .frames import encode
-from .pipeline import Update
+from .pipeline import Experiment, Update
 from .tasks import Task
 from .tuning import Final, Tuning, opened, write
 
 __all__ = ["TASKS", "FinalRuns", "Tune"]
 
 SECONDS_BETWEEN_CHARTS = 1.0
+SIZES = {name for _, name in SHRINKABLE}  # settings that memory follows from
 
 
 class Tune(Task):
@@ -31,6 +34,18 @@ class Tune(Task):
 
     def __next__(self) -> Update:
         return next(self.run)
+
+    @property
+    def experiments(self) -> Sequence[Experiment]:
+        """The largest of its trials."""
+        if cluster.engine() == "ray":
+            return ()
+        largest = {k: v[1] for k, v in self.run.config.space.items() if k.rpartition(".")[2] in SIZES}
+        return (self.run.config.tried(largest),)
+
+    @property
+    def abreast(self) -> int:
+        return self.run.workers
 
     def close(self) -> None:
         self.run.close()
@@ -68,6 +83,10 @@ class FinalRuns(Task):
 
     def __next__(self) -> Update:
         return next(self.run)
+
+    @property
+    def experiments(self) -> Sequence[Experiment]:
+        return self.run.experiments
 
     def close(self) -> None:
         self.run.close()

@@ -13,12 +13,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from cake_core import admission, data, models, runs, worker
+from cake_core import admission, data, models, runs, studies, worker
 from cake_core.admission import Ledger, Need
 from cake_core.data import own
 from cake_core.errors import CakeError
 from cake_core.jobs import Job, JobRunner, Limits
+from cake_core.methods import METHODS
 from cake_core.pipeline import Experiment, Update
+from cake_core.studies import TuneConfig
+from cake_core.tasks import find
 
 from .test_jobs import LONG, Viewer, spec, until
 
@@ -109,6 +112,120 @@ def test_what_it_says_to_lower_is_enough(flat, room):
 def test_where_no_number_of_samples_does_it_says_so():
     e = experiment(data="cifar10", teacher="", student="resnet152", device="cpu")
     assert "choose a smaller teacher or student" in admission.fewer(e, 0.2 * GB)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_an_estimate_that_grows_with_its_samples(method):
+    few, many = (experiment(method=method, batches=b, samples="100") for b in ("2", "2000"))
+    assert 0 < admission.need(few).alone < admission.need(many).alone
+
+
+def test_of_several_experiments_the_widest_counts():
+    small, wide = experiment(samples="100"), experiment(samples="5000")
+    assert admission.widest([small, wide, small.replace(seed=3)]) == (wide, admission.need(wide))
+    one = admission.need(small)
+    assert one.abreast(1) == one
+    assert one.abreast(3).alone == 3 * one.alone + 2 * admission.LIBRARIES
+
+
+STUDENT = {"model": "resnet4", "batch_size": 1000, "updates": 10}
+
+
+def task(kind: str, **more):
+    return find(kind)(**more)
+
+
+def teaching(batch_size: int):
+    return task("teacher", data_config={"name": "digits"}, model="resnet4", settings={"batch_size": batch_size},
+                seed=0, device="cpu")  # fmt: skip
+
+
+def stealing(**more):
+    student = {"batch_size": 200, "updates": 10, "model": "cnn"} | more.pop("student", {})
+    return task("steal", config={"data": {"name": "mnist"}, "student": student, "device": "cpu"} | more)
+
+
+def test_who_trains_a_teacher_is_told_which_batch_would_do():
+    big = teaching(4000)
+    room = big.need().alone / 4
+    said = re.fullmatch(r"Lower “Batch size” from 4,000 to ([\d,]+)\.", big.less(room))
+    fitting = int(said[1].replace(",", ""))
+    assert teaching(fitting).need().alone <= room < teaching(2 * fitting).need().alone
+    assert "choose a smaller network" in big.less(1e5)
+
+
+def test_students_of_a_run_are_counted_with_their_sources():
+    small = {"batches": "1", "samples": "20", "steps": "5", "student.updates": "5"}
+    task_ = find("distill")(**spec(data="digits", **small))
+    for _ in task_:
+        pass
+    run = task_.finish()["run"]
+    four = task("students", run=run, student=STUDENT, seeds=2)
+    two = task("students", run=run, student=STUDENT, seeds=2, sources=["samples"])
+    one = admission.parameter_bytes("resnet4", data.info("digits"))
+    assert four.need().held - two.need().held == 2 * admission.LEARNED * one  # the control is always there
+    assert (
+        four.need().step
+        == two.need().step
+        == 1000 * admission.per_sample("resnet4", data.info("digits"), training=True)
+    )
+    assert re.match("Lower “Batch size” from 1,000 to ", four.less(four.need().alone / 2))
+
+
+def test_few_calls_are_counted_with_what_draws_the_proxies():
+    coloured = {"data": {"name": "cifar10"}, "student": {"batch_size": 16}}
+    drawn, plain = (stealing(**coloured, proxies={"source": s, "per_class": 50}) for s in ("diffusion", "noise"))
+    assert drawn.need().step == 250 * admission.drawing((3, 32, 32), 64) > plain.need().step
+    noise = stealing(proxies={"source": "noise"})
+    many = stealing(proxies={"source": "noise", "per_class": 20_000})
+    assert many.need().held - noise.need().held > 10 * 19_000 * 28 * 28 * 4
+    room = 0.5 * many.need().alone
+    said = re.fullmatch(r"Lower “(.+)” from 20,000 to ([\d,]+)\.", many.less(room))
+    fitting = int(said[2].replace(",", ""))
+    assert stealing(proxies={"source": "noise", "per_class": fitting}).need().alone <= room
+    assert "Batch size" in stealing(proxies={"source": "noise"}, student={"batch_size": 1000}).less(6e7)
+    sweep = task(
+        "steal-sweep", config={"data": {"name": "mnist"}, "device": "cpu"}, variants=["noise"], budgets=[1, 4], seeds=1
+    )
+    assert sweep.need().alone > 0
+    assert sweep.less(sweep.need().alone / 2)
+
+
+def test_comparisons_take_what_their_widest_run_takes():
+    shared = {"experiment": experiment(batches="3", samples="200").to_dict(), "seeds": 2}
+    apart = {"lake": {"samples": 5000}}
+    several = task("compare", methods=["cake", "lake"], settings=apart, **shared)
+    alone = task("compare", methods=["lake"], settings=apart, **shared)
+    assert several.need() == alone.need()
+    assert task("compare", methods=["cake"], **shared).need().alone < alone.need().alone
+    grid = task("grid", teachers=["lenet5", "resnet4"], students=["cnn", "lenet5-half"], **shared)
+    pairs = [(t, s) for t in ("lenet5", "resnet4") for s in ("cnn", "lenet5-half")]
+    needs = [admission.need(experiment(batches="3", samples="200", teacher=t, student=s)) for t, s in pairs]
+    assert grid.need() == max(needs, key=lambda n: n.alone)
+    assert "“" in grid.less(grid.need().alone / 2)
+
+
+def test_a_line_up_holds_everybody_and_the_samples_of_copies():
+    def lineup(kinds: list[str], suspects: int):
+        return task("lineup", config={"data": {"name": "digits"}, "device": "cpu"}, kinds=kinds, suspects=suspects)
+
+    few, more = lineup(["kd"], 1), lineup(["kd"], 4)
+    one = admission.parameter_bytes(few.run.config.student_model, data.info("digits"))
+    assert more.need().held - few.need().held == 3 * 2 * one
+    assert lineup(["cake"], 1).need().alone > few.need().alone
+    assert few.less(1).endswith(".")
+
+
+def test_a_study_is_counted_with_its_largest_trial_and_all_its_workers():
+    space = {"samples": (100, 5000), "step_size": (0.1, 1.0)}
+    config = TuneConfig.from_dict({"experiment": experiment(batches="10").to_dict(), "space": space})
+    study = studies.begin(config)
+    one, four = (task("tune", study=study, trials=2, workers=n) for n in (1, 4))
+    assert one.need() == admission.need(experiment(batches="10", samples="5000"))
+    assert four.need() == one.need().abreast(4)
+    assert four.less(one.need().abreast(2).alone) == "Choose 2 workers instead of 4."
+    assert four.less(one.need().alone) == "Choose 1 worker instead of 4."
+    assert four.less(one.need().alone / 2).startswith("Lower “")
 
 
 # -- what is free -----------------------------------------------------------------------------------------------------
@@ -204,6 +321,13 @@ def test_a_run_that_never_fits_fails_at_once_with_what_to_lower(runner):
     assert re.search(r"needs about .+ GB of memory, and this machine has 1 GB for runs\. Lower “", job.message)
 
 
+def test_a_grid_that_never_fits_fails_at_once_too(runner):
+    job = runner.submit("grid", {**spec(data="digits", batches="10000", samples="20000"), "teachers": ["lenet5"],
+                                 "students": ["cnn"], "seeds": 1})  # fmt: skip
+    until(lambda: job.state == "failed")
+    assert re.search(r"needs about .+ GB of memory, and this machine has 1 GB for runs\. Lower “", job.message)
+
+
 @pytest.fixture(scope="module")
 def strict(runs_folder) -> Iterator[JobRunner]:
     """As much memory as the machine has; and nobody may have stored anything."""
@@ -238,7 +362,6 @@ def test_sizes_beyond_the_limits_are_refused_with_a_sentence(runner):
 
 
 def test_a_study_whose_trials_might_be_too_large_is_not_begun(monkeypatch):
-    from cake_core.studies import TuneConfig
     from pages._ui import cached, tuning_panels
 
     monkeypatch.setattr(cached.runner(), "limits", Limits(max_samples=100_000))

@@ -28,7 +28,7 @@ def test_every_method_and_seed_with_the_same_budget():
     assert {r["teacher_accuracy"] for r in comparison.rows} == {comparison.rows[0]["teacher_accuracy"]}
     assert [u.progress for u in updates] == sorted(u.progress for u in updates)
     assert updates[-1].progress == pytest.approx(1)
-    assert comparison._experiments[1].settings.temperature == 0.3
+    assert comparison.experiments[1].settings.temperature == 0.3
 
 
 def test_a_teacher_is_trained_once():
@@ -252,5 +252,5 @@ def test_a_budget_that_is_too_small_for_the_first_method_leaves_the_others():
 
 def test_students_get_their_methods_temperature():
     comparison = MethodComparison(QUICK, ["cake", "kd", "zskd"], seeds=1)
-    assert [e.student.temperature for e in comparison._experiments] == [1, 4, 20]
-    assert {e.student.model for e in comparison._experiments} == {"mlp"}
+    assert [e.student.temperature for e in comparison.experiments] == [1, 4, 20]
+    assert {e.student.model for e in comparison.experiments} == {"mlp"}
