@@ -253,6 +253,7 @@ class Job:
         partner: the job that it goes in lock-step with: a command to one is a command to both.
         result: what it delivered.
         shared: the pass of the link by which others may watch it; empty where it is not shared.
+        shown: the pass by which an instructor watches it; empty where none has asked.
         page: the page that began it, if it is one that offers to go on with it.
         away: whether its process knows nothing of it until it is played.
         deaths: processes in a row that died with it and did not get further with it; `fell_at`, how far that was.
@@ -278,6 +279,7 @@ class Job:
     partner: Job | None = field(default=None, repr=False)
     result: dict[str, Any] | None = None
     shared: str = ""
+    shown: str = ""
     page: str = ""
     away: bool = False
     deaths: int = 0
@@ -350,6 +352,15 @@ class Job:
         """Lets others watch it; returns the pass that their link holds."""
         self.shared = self.shared or WATCH + access.new_pass()
         return self.shared
+
+    def show(self) -> str:
+        """The pass by which an instructor may watch it; its owner's link is another, and ends without it."""
+        self.shown = self.shown or WATCH + access.new_pass()
+        return self.shown
+
+    def opens(self, given: str) -> bool:
+        """Whether a pass opens it, to be watched."""
+        return access.fits(self.shared, (given,)) or access.fits(self.shown, (given,))
 
     def unshare(self) -> None:
         """Nobody else may watch it any more; those who do are told to go."""
@@ -604,7 +615,7 @@ class JobRunner:
         """The job that a pass opens to be watched; None where it opens none (any more)."""
         if not given.startswith(WATCH):
             return None
-        return next((j for j in list(self.jobs.values()) if access.fits(j.shared, (given,))), None)
+        return next((j for j in list(self.jobs.values()) if j.opens(given)), None)
 
     def take_up(self, left: Left, owner: str, experiment: dict[str, Any]) -> Job:
         """A distillation that a server has left, where it was; it waits until somebody plays it.

@@ -13,12 +13,13 @@ from cake_core.access import Reader, may_see
 from cake_core.data import own
 from cake_core.errors import CakeError
 from cake_core.jobs import JobRunner
+from cake_core.pipeline import Experiment
 from cake_core.studies import TuneConfig
 from pages._ui import account, owner
 from pages._ui.cached import runner
 from pages._ui.instructor import SENTENCE, short_name
 
-from .test_pages import job_name, open_page
+from .test_pages import experiment, job_name, open_page
 
 MINE, THEIRS, PASS = "a" * 32, "b" * 32, "p" * 32
 
@@ -257,13 +258,18 @@ def test_a_wrong_key_opens_nothing(key, wrong):
     assert "Everybody's jobs" not in [s.value for s in app.subheader]
 
 
+def enter(app: AppTest) -> None:
+    """With the instructor's key."""
+    app.text_input[0].set_value(KEY)
+    app.button[0].click().run()
+
+
 def test_an_instructor_sees_and_stops(key):
     student = open_page("two_moons", steps="20000")
     job = runner().find(job_name(student, "two_moons"))
     job.play()
     app = open_page("status")
-    app.text_input[0].set_value(KEY)
-    app.button[0].click().run()
+    enter(app)
     assert not app.exception
     assert "Everybody's jobs" in [s.value for s in app.subheader]
     (line,) = [m.value for m in app.markdown if short_name(job) in m.value]
@@ -274,6 +280,45 @@ def test_an_instructor_sees_and_stops(key):
     assert not app.exception
     assert (job.state, job.message) == ("stopped", SENTENCE)
     assert not [m for m in app.markdown if short_name(job) in m.value]
+
+
+def test_an_instructor_watches_a_run_and_its_owner_shares_nothing_by_it(key):
+    student = open_page("two_moons", steps="20000")
+    job = runner().find(job_name(student, "two_moons"))
+    job.play()
+    app = open_page("status")
+    enter(app)
+    app.button(key=f"status:watch:{job.name}").click().run()
+    assert not app.exception
+    assert app.title[0].value == "Two moons"
+    assert app.session_state["screen:two_moons"]["job"] == job.shown
+    assert experiment(app, "two_moons") == experiment(student, "two_moons")
+    assert "somebody else's run, which you see as an instructor" in " ".join(i.value for i in app.info)
+    assert (job.shared, job.state) == ("", "running")
+    assert runner().watched(job.shown) is job
+    another = open_page("two_moons", job=job.name)  # whoever has only its name
+    assert another.session_state["screen:two_moons"]["job"] != job.name
+    job.share()
+    job.unshare()
+    assert runner().watched(job.shown) is job  # the owner's link is another
+    job.stop()
+
+
+def test_what_is_somebodys_own_is_not_shown_to_an_instructor(key):
+    student = open_page("two_moons", steps="20000")
+    owner = student.session_state["owner"]
+    with runs.owned_by(runs.key_of(owner)):
+        data_set = own.create("mine", "points", (2,), ("a", "b"))
+    spec = {"experiment": Experiment.from_query({"steps": "20000"}).to_dict()}
+    job = runner().submit("distill", spec, owner=owner, play=True)
+    job.spec["experiment"]["data"]["name"] = data_set
+    app = open_page("status")
+    enter(app)
+    app.button(key=f"status:watch:{job.name}").click().run()
+    assert not app.exception
+    assert "data or a teacher of its owner's own" in app.error[0].value
+    assert app.title[0].value == "Status"
+    job.stop()
 
 
 @pytest.mark.parametrize(

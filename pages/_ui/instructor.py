@@ -1,4 +1,4 @@
-"""The instructor's part of the page Status: everybody's jobs, and the button that stops one."""
+"""The instructor's part of the page Status: everybody's jobs, and buttons that watch and stop one."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import time
 import streamlit as st
 
 from cake_core import runs
+from cake_core.errors import CakeError
 from cake_core.jobs import ACTIVE, Job
 
 from . import account
 from .cached import runner
 from .owner import is_mine, key
+from .page import watch
 
 __all__ = ["is_instructor", "offer_key", "show_jobs"]
 
@@ -63,6 +65,7 @@ def show_jobs() -> None:
         st.caption("Nothing runs, and nothing waits.")
     if len(listed) > MOST:
         st.caption(f"The first {MOST} of {len(listed)} are shown.")
+    watched = None
     for job in listed[:MOST]:
         with st.container(
             horizontal=True,
@@ -72,6 +75,13 @@ def show_jobs() -> None:
             key=f"status:job:{job.name}",
         ):
             st.markdown(_sentence(job))
+            if job.kind == "distill" and st.button(
+                "Watch",
+                icon=":material/visibility:",
+                key=f"status:watch:{job.name}",
+                help="Opens it on its page, where only its owner steers.",
+            ):
+                watched = job
             st.button(
                 "Stop",
                 icon=":material/stop_circle:",
@@ -84,6 +94,14 @@ def show_jobs() -> None:
         "Owners have short names that say nothing about them; the same name is the same browser or person, and this "
         f"page tells each their own. Yours is `{key()[:SHORT]}`."
     )
+    if watched is not None:
+        try:
+            watch(watched)
+        except CakeError:
+            st.error(
+                "That run is on data or a teacher of its owner's own, which nobody else may see. They can share it.",
+                icon=":material/lock:",
+            )
 
 
 def short_name(job: Job) -> str:

@@ -44,9 +44,8 @@ def distillation_lab(name: str, default: str, presets: Mapping[str, Mapping[str,
     job = screen.job()
     if screen.watches:
         with st.container(horizontal=True, vertical_alignment="center", key=f"{name}:watches"):
-            st.info(
-                "This is somebody else's run, which they share. Only they can steer it.", icon=":material/visibility:"
-            )
+            why = "they share" if job.shared else "you see as an instructor"
+            st.info(f"This is somebody else's run, which {why}. Only they can steer it.", icon=":material/visibility:")
             st.button("One of my own", icon=":material/add:", key=f"{name}:leave", on_click=screen.leave)
     screen.show_finished()
     if screen.options.kiosk:

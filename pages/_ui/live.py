@@ -73,7 +73,7 @@ def watch(
         job.pace(rate)
     sliders = list(sliders) if mine else []
     data = {
-        "job": job.name if mine else job.shared,
+        "job": job.name if mine else job.shared or job.shown,
         "watch": not mine,
         "sliders": sliders,
         "numbers": [dict(zip(("name", "label", "format", "help"), n, strict=True)) for n in NUMBERS],

@@ -308,7 +308,7 @@ class Screen:
             self._state.update(view=link.view, options=link.options)
             job = find_job(runner(), link.job) or heir_of_mine(link.job)
             if job is not None and job.kind == "distill":
-                attached = link.job if job.shared == link.job else job.name
+                attached = link.job if job.opens(link.job) else job.name
                 found, notes = Experiment.from_dict(job.spec["experiment"]), []
             elif (left := left_experiment(left_of_mine(link.job))) is not None:
                 found, attached, notes = left, link.job, []  # it is taken up below
@@ -576,6 +576,22 @@ def continue_run(run: str, plain: dict[str, Any]) -> None:
     job = runner().take_up(left, st.session_state.owner, experiment.to_dict())
     show_experiment(screen, experiment.to_query())
     st.session_state[f"screen:{screen}"]["job"] = job.name
+    st.switch_page(page_path(screen))
+
+
+def watch(job: Job) -> None:
+    """Opens the page of somebody's run for an instructor, who watches it there.
+
+    Args:
+        job: a distillation.
+
+    Raises:
+        CakeError: it is on data or a teacher of somebody's own.
+    """
+    experiment = Experiment.from_dict(job.spec["experiment"])
+    screen = "two_moons" if _kind(experiment) == "points" else "images"
+    show_experiment(screen, experiment.to_query())
+    st.session_state[f"screen:{screen}"]["job"] = job.show()
     st.switch_page(page_path(screen))
 
 

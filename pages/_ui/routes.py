@@ -250,7 +250,7 @@ class Client:
                     await self._deliver(self.frames.popleft())
 
     async def _deliver(self, message: Message) -> None:
-        if self.given and not access.fits(self.job.shared, (self.given,)):
+        if self.given and not self.job.opens(self.given):
             await self.socket.close(UNKNOWN_JOB)  # it is not shared any more
             raise asyncio.CancelledError
         await (self.socket.send_text(message) if isinstance(message, str) else self.socket.send_bytes(message))
