@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from cake_core.jobs import Limits  # noqa: E402
+from cake_core.limits import Limits  # noqa: E402
 from cake_core.pipeline import Experiment  # noqa: E402
 from cake_core.tasks import find  # noqa: E402
 

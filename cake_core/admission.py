@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from . import data, devices, models
 from . import teacher as teachers
 from .errors import CakeError
-from .jobs import Limits
+from .limits import Limits
 from .methods import find
 from .oracle import folded
 from .pipeline import Experiment, default_teacher, resolve_teacher

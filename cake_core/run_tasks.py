@@ -7,7 +7,7 @@ from typing import Any
 
 from . import export, film, keeping, runs
 from .errors import CakeError
-from .jobs import Limits
+from .limits import Limits
 from .pipeline import Update
 from .tasks import Task
 

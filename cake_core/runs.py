@@ -41,7 +41,7 @@ import platformdirs
 from . import __version__, access
 from .ages import is_older, now_made
 from .errors import CakeError, noticing_a_full_disk
-from .jobs import Limits
+from .limits import Limits
 from .locks import is_held
 
 __all__ = [

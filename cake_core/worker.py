@@ -21,7 +21,7 @@ import torch
 
 from . import admission, devices, keeping, logs, runs
 from .errors import DISK_FULL, CakeError, disk_is_full
-from .jobs import Limits
+from .limits import Limits
 from .pipeline import Stage, Update
 from .tasks import Task, find
 

@@ -17,7 +17,8 @@ from cake_core import admission, data, models, runs, studies, worker
 from cake_core.admission import Ledger, Need
 from cake_core.data import own
 from cake_core.errors import CakeError
-from cake_core.jobs import Job, JobRunner, Limits
+from cake_core.jobs import Job, JobRunner
+from cake_core.limits import Limits
 from cake_core.methods import METHODS
 from cake_core.pipeline import Experiment, Update
 from cake_core.studies import TuneConfig

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from cake_core.jobs import Limits, variable
+from cake_core.limits import Limits, variable
 
 ROOT = Path(__file__).parents[1]
 

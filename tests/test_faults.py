@@ -34,7 +34,8 @@ from cake_core.data import images, own
 from cake_core.errors import DISK_FULL, CakeError, DiskFull, disk_is_full
 from cake_core.frames import decode
 from cake_core.grid import Grid
-from cake_core.jobs import JobRunner, Limits
+from cake_core.jobs import JobRunner
+from cake_core.limits import Limits
 from cake_core.pipeline import Distillation, Experiment
 from cake_core.run_tasks import Pictures
 from cake_core.tasks import Distill
@@ -273,7 +274,8 @@ def test_the_cells_of_a_grid_go_on_in_the_app_and_on_the_command_line(store):
 
 SERVER = """
 import json, sys
-from cake_core.jobs import JobRunner, Limits
+from cake_core.jobs import JobRunner
+from cake_core.limits import Limits
 
 runner = JobRunner(Limits())
 kind, page, spec = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])

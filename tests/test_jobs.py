@@ -14,7 +14,8 @@ import pytest
 from cake_core import jobs, runs
 from cake_core.errors import CakeError
 from cake_core.frames import decode
-from cake_core.jobs import Job, JobRunner, Limits, Ring
+from cake_core.jobs import Job, JobRunner, Ring
+from cake_core.limits import Limits
 from cake_core.pipeline import Experiment
 
 

@@ -10,7 +10,8 @@ import time
 import pytest
 
 from cake_core import metrics
-from cake_core.jobs import JobRunner, Limits
+from cake_core.jobs import JobRunner
+from cake_core.limits import Limits
 
 from .test_pages import PAGES, open_page
 

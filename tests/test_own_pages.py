@@ -7,7 +7,7 @@ import torch
 
 from cake_core import data, runs
 from cake_core.data import own, tables
-from cake_core.jobs import Limits
+from cake_core.limits import Limits
 from pages._ui.cached import runner
 
 from .test_folders import a_set, zipped

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from cake_core import data, teacher
-from cake_core.jobs import Limits
+from cake_core.limits import Limits
 from pages._ui.cached import runner
 
 from .test_pages import experiment, go, job_name, open_page, wait

@@ -417,7 +417,7 @@ def test_compare_wants_a_teacher_and_a_student():
 
 
 def test_too_many_jobs_is_a_sentence(monkeypatch):
-    from cake_core.jobs import Limits
+    from cake_core.limits import Limits
 
     app = open_page("two_moons")
     monkeypatch.setattr(runner(), "limits", Limits(max_jobs_per_owner=1))

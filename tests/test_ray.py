@@ -25,7 +25,8 @@ import torch
 from cake_core import cli, cluster, runs, studies, synthesize, teacher
 from cake_core.errors import CakeError
 from cake_core.grid import Grid
-from cake_core.jobs import JobRunner, Limits
+from cake_core.jobs import JobRunner
+from cake_core.limits import Limits
 from cake_core.pipeline import Experiment
 from cake_core.shards import Sharded
 from cake_core.synthetic import SyntheticSet
@@ -650,7 +651,8 @@ def test_the_command_line_starts_a_cluster_and_leaves_nothing_behind(tmp_path, c
 
 SERVER = """
 import signal, sys, time
-from cake_core.jobs import JobRunner, Limits
+from cake_core.jobs import JobRunner
+from cake_core.limits import Limits
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))  # as the server does
 job = JobRunner(Limits()).submit("parameters", {"data_name": "moons"}, play=True)
 while job.state != "done":

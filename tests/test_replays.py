@@ -12,7 +12,8 @@ import pytest
 
 from cake_core import metrics, replays, runs
 from cake_core.frames import decode
-from cake_core.jobs import REPLAY, Job, JobRunner, Limits
+from cake_core.jobs import REPLAY, Job, JobRunner
+from cake_core.limits import Limits
 from cake_core.pipeline import Distillation, Experiment
 
 from .test_jobs import LONG, Viewer, spec, until

@@ -36,7 +36,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from cake_core import access, film, logs, metrics, runs, studies
 from cake_core.errors import CakeError
-from cake_core.jobs import ACTIVE, Job, Limits, Message
+from cake_core.jobs import ACTIVE, Job, Message
+from cake_core.limits import Limits
 
 from .cached import runner
 from .drawing_board import drawing_board

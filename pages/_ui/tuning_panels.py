@@ -12,7 +12,8 @@ import streamlit as st
 from cake_core import data, runs, studies, study_figures
 from cake_core.config import Param, as_text
 from cake_core.errors import CakeError
-from cake_core.jobs import ACTIVE, Job, check_sizes
+from cake_core.jobs import ACTIVE, Job
+from cake_core.limits import check_sizes
 from cake_core.methods import METHODS
 from cake_core.studies import HUMAN, OBJECTIVES, TuneConfig
 
