@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .methods.base import Inversion, Method, State, Walk
+from .methods.base import Inversion, Method, Optimizer, State, Walk
 from .synthetic import Snapshot
 
 __all__ = ["Anatomy", "Part", "dissect"]
@@ -103,7 +103,7 @@ def dissect(method: Method, state: State, before: Snapshot, after: Snapshot) -> 
         return None
     eta = state.eta.flatten()
     steps = eta.view(-1, *(1,) * (total.dim() - 1))
-    direction = followed if getattr(method.config, "optimizer", "sgd") == "sgd" else _adams(state).flatten(1, 2)
+    direction = FOLLOWED[getattr(method.config, "optimizer", "sgd")](state, followed)
     move = -steps * direction
     noise = after.x - before.x - move
     noise = torch.where(noise.abs() > 1e-6 * (1 + before.x.abs()), noise, 0.0)  # what is left of rounding
@@ -144,7 +144,14 @@ EACH: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 }
 
 
-def _adams(state: State) -> Tensor:
+def _adams(state: State, followed: Tensor) -> Tensor:
     """What Adam made of the latest gradient, from the means that it left behind (see `methods.base.adam`)."""
     m, v = state.extra["adam_m"] / (1 - 0.9**state.t), state.extra["adam_v"] / (1 - 0.999**state.t)
-    return m / (v.sqrt() + 1e-8)
+    return (m / (v.sqrt() + 1e-8)).flatten(1, 2)
+
+
+FOLLOWED: dict[Optimizer, Callable[[State, Tensor], Tensor]] = {  # what a step went along (M, B G, *shape)
+    "sgd": lambda state, followed: followed,
+    "momentum": lambda state, followed: state.extra["velocity"].flatten(1, 2),
+    "adam": _adams,
+}

@@ -85,11 +85,15 @@ def test_the_image_prior_against_a_naive_form(image_teacher):
     close(seen.parts["variation"].gradient[1], alone(image_teacher, before.x[1], rough))
 
 
-def test_adams_move_and_brownian_noise(plane_teacher):
-    run, before, after = two_moments(plane_teacher, (2,), 2, "naive", optimizer="adam", step_size=0.05)
+@pytest.mark.parametrize("optimizer", ["adam", "momentum"])
+def test_the_move_of_what_remembers(plane_teacher, optimizer):
+    run, before, after = two_moments(plane_teacher, (2,), 2, "naive", optimizer=optimizer, step_size=0.05)
     seen = dissect(run.method, run.state, before, after)
     close(seen.move, after.x - before.x)
     assert not seen.noise.any()
+
+
+def test_brownian_noise(plane_teacher):
     run, before, after = two_moments(plane_teacher, (2,), 2, "brownian")
     seen = dissect(run.method, run.state, before, after)
     assert not seen.parts

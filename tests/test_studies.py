@@ -42,7 +42,7 @@ def test_ranges_follow_the_declaration():
     assert studies.reach(known["decades"], 1.0) == (0.0, 8.0)  # linear: as declared
     assert studies.reach(known["batches"], 2) == (1, 60)
     assert studies.reach(known["weight_entropy"], 0.0) == (1e-3, 10.0)
-    assert studies.reach(known["optimizer"], "sgd") == ("sgd", "adam")
+    assert studies.reach(known["optimizer"], "sgd") == ("sgd", "momentum", "adam")
     assert studies.parse_range("step_size", known["step_size"], "0.01:1") == (0.01, 1.0)
     assert studies.parse_range("optimizer", known["optimizer"], "sgd,adam") == ("sgd", "adam")
 
@@ -56,7 +56,7 @@ def test_ranges_follow_the_declaration():
         ({"space": {"step_size": (1.0, 0.1)}}, "the lower number first; 1 to 0.1"),
         ({"space": {"step_size": (0.1, 100.0)}}, "from 1e-05 to 10"),
         ({"space": {"weight_contrast": (0.0, 1.0)}}, "logarithmic scale, which does not reach 0"),
-        ({"space": {"optimizer": ("sgd",)}}, "needs at least two of: sgd, adam"),
+        ({"space": {"optimizer": ("sgd",)}}, "needs at least two of: sgd, momentum, adam"),
         ({"space": {"step_size": ("a", "b")}}, "two numbers"),
         ({"objectives": ()}, "at least one objective"),
         ({"objectives": ("fame",)}, "There is no objective 'fame'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -350,13 +351,17 @@ def langevin(x: Tensor, eta: Tensor, temperature: float, rng: Streams) -> None:
     x += (2 * temperature * eta).sqrt() * rng.noise(*x.shape[1:])
 
 
-def descent(default: str) -> Any:
+Optimizer = Literal["sgd", "momentum", "adam"]
+
+
+def descent(default: Optimizer) -> Any:
     """Declares how a gradient becomes a step; methods differ in their default."""
     return param(
         default,
         group="Advanced",
-        help="sgd: a step is the gradient times the step size. adam: each pixel or coordinate moves about one step "
-        "size, however small its gradient.",
+        help="sgd: a step is the gradient times the step size. momentum: what earlier gradients have added up to, each "
+        "weighing a tenth less with every step, is followed instead; the step size has to be about ten times smaller. "
+        "adam: each pixel or coordinate moves about one step size, however small its gradient.",
     )
 
 
@@ -373,12 +378,12 @@ class InversionConfig(WalkConfig):
         group="Advanced",
         help="Longest gradient that one sample may have; longer ones are shortened to it. 0 switches this off.",
     )
-    optimizer: Literal["sgd", "adam"] = descent("sgd")
+    optimizer: Optimizer = descent("sgd")
 
 
 class Inversion(Walk):
-    """x <- x - eta_m d, where d is the gradient of L, clipped, or what Adam makes of it. Subclasses write `losses`,
-    or `objective` where the terms need more than logits and labels.
+    """x <- x - eta_m d, where d is the gradient of L, clipped, or what momentum or Adam make of it. Subclasses write
+    `losses`, or `objective` where the terms need more than logits and labels.
     """
 
     access = frozenset({"logits", "gradient"})
@@ -388,7 +393,7 @@ class Inversion(Walk):
     def repeats(self) -> bool:
         mine = type(self)
         plain = mine.step is Inversion.step and mine.offsets is Inversion.offsets  # no noise, no rolling
-        return plain and self.config.optimizer == "sgd"  # Adam counts its steps
+        return plain and self.config.optimizer == "sgd"  # the others remember
 
     @abstractmethod
     def losses(self, state: State, x: Tensor, z: Tensor) -> dict[str, Tensor]:
@@ -420,7 +425,7 @@ class Inversion(Walk):
         if by is not None:
             grad = rolled(grad, -by)
         state.t += 1
-        move = adam(state, grad) if self.config.optimizer == "adam" else grad
+        move = DESCENTS[self.config.optimizer](state, grad)
         state.x = state.x.detach().addcmul_(move, self.step_sizes(state, rng), value=-1)
         state.logits, state.gradient = z.detach(), grad
         return {k: v.detach() for k, v in terms.items()}
@@ -445,6 +450,24 @@ def adam(state: State, grad: Tensor, betas: tuple[float, float] = (0.9, 0.999)) 
     m = state.extra.setdefault("adam_m", torch.zeros_like(grad)).lerp_(grad, 1 - betas[0])
     v = state.extra.setdefault("adam_v", torch.zeros_like(grad)).lerp_(grad.square(), 1 - betas[1])
     return (m / (1 - betas[0] ** state.t)).div_((v / (1 - betas[1] ** state.t)).sqrt_().add_(1e-8))
+
+
+def momentum(state: State, grad: Tensor, beta: float = 0.9) -> Tensor:
+    """v <- beta v + gradient, elementwise; v lives in `state.extra`.
+
+    Source: Polyak (1964), in the form of torch.optim.SGD.
+    """
+    if "velocity" not in state.extra:
+        state.extra["velocity"] = grad.clone()
+        return state.extra["velocity"]
+    return state.extra["velocity"].mul_(beta).add_(grad)
+
+
+DESCENTS: dict[Optimizer, Callable[[State, Tensor], Tensor]] = {
+    "sgd": lambda state, grad: grad,
+    "momentum": momentum,
+    "adam": adam,
+}
 
 
 class GenerativeConfig(MethodConfig):

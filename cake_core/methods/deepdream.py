@@ -7,15 +7,13 @@ References:
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor
 
 from ..config import param
 from ..losses import classification, neighbour_variation
 from ..rng import Streams
 from ..synthetic import Problem
-from .base import Failure, Inversion, InversionConfig, State, descent
+from .base import Failure, Inversion, InversionConfig, Optimizer, State, descent
 
 __all__ = ["DeepDream", "DreamConfig"]
 
@@ -64,7 +62,7 @@ class DreamConfig(InversionConfig):
         help="At each step the images of a mini-batch are rolled by up to so many pixels, so that nothing may hang on "
         "one exact place.",
     )
-    optimizer: Literal["sgd", "adam"] = descent("adam")
+    optimizer: Optimizer = descent("adam")
 
 
 class DeepDream(Inversion):

@@ -71,3 +71,19 @@ def test_any_inversion_can_take_adam(plane_teacher):
     moved = synthesize(plane_teacher, "cake", steps=1, step_size=0.01, optimizer="adam", **settings)
     list(start), list(moved)
     torch.testing.assert_close((moved.result.x - start.result.x).abs(), torch.full((20, 2), 0.01), atol=1e-5, rtol=1e-3)
+
+
+def test_any_inversion_can_take_momentum(plane_teacher):
+    """Three steps against torch's own SGD with momentum on the same loss."""
+    settings = {"shape": (2,), "classes": 2, "device": "cpu", "batches": 1, "samples": 20}
+    start = synthesize(plane_teacher, "noise", **settings)
+    moved = synthesize(plane_teacher, "naive", steps=3, step_size=0.2, decades=0.0, optimizer="momentum", **settings)
+    list(start), list(moved)
+    x = start.result.x.clone().requires_grad_()
+    torch_sgd = torch.optim.SGD([x], lr=0.2, momentum=0.9)
+    weight = moved.method.config.weight_classification
+    for _ in range(3):
+        torch_sgd.zero_grad()
+        (weight * F.cross_entropy(plane_teacher(x), moved.result.labels, reduction="sum")).backward()
+        torch_sgd.step()
+    torch.testing.assert_close(moved.result.x, x.detach(), atol=1e-5, rtol=1e-4)
