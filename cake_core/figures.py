@@ -174,13 +174,13 @@ PLACES = ("middle right", "top center", "bottom center", "middle left")  # of la
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "triangle-down", "hexagon")
 
 
-def beside_paper(rows: Sequence[dict[str, str]]) -> go.Figure:
+def beside_paper(rows: Sequence[dict[str, str]], labels: Sequence[str]) -> go.Figure:
     """Accuracy of students as made here, beside what the paper prints, from the rows of a reproduced table.
 
     Args:
         rows: as `paper.Table.write` writes them, read back from CSV.
+        labels: what each row is called, all different.
     """
-    labels = [f"{r['label']}, {r['student']}" for r in rows]
     ours = go.Bar(
         y=labels,
         x=[100 * float(r["student_accuracy_mean"]) for r in rows],
@@ -202,9 +202,9 @@ def beside_paper(rows: Sequence[dict[str, str]]) -> go.Figure:
     )
     figure = go.Figure([ours, theirs])
     figure.update_layout(
-        height=90 + 30 * len(rows),
+        height=90 + 36 * len(rows),
         margin={"l": 10, "r": 20, "t": 10, "b": 40},
-        xaxis={"range": [0, 104], "ticksuffix": " %", "title": "Student's accuracy on real test data"},
+        xaxis={"range": [0, 104], "ticksuffix": " %", "title": "Accuracy on real test data"},
         yaxis={"autorange": "reversed"},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
     )

@@ -192,7 +192,7 @@ def test_reproduced_rows_stand_beside_the_papers():
             "same_pair": "False",
         },
     ]
-    ours, theirs = figures.beside_paper(rows).data
+    ours, theirs = figures.beside_paper(rows, ["a", "b", "c"]).data
     assert list(ours.x) == pytest.approx([90, 90, 90])
     assert list(theirs.x) == [98.4, 98.4]
     assert list(theirs.marker.symbol) == ["diamond", "diamond-open"]

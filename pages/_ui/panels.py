@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -514,11 +514,16 @@ def show_tables() -> None:
         f"Mean and standard deviation over {_seeds(rows)}, on {int(rows[0]['n_test']):,} real test images. The paper "
         f"shows: {table.statement}."
     )
-    chart(figures.beside_paper(rows), key=f"tables:{name}", config=STILL)
+    lines = _lines(rows)
+    labels = [f"{line}<br>{models.MODELS[r['student']].title}" for line, r in zip(lines, rows, strict=True)]
+    chart(figures.beside_paper(rows, labels), key=f"tables:{name}", config=STILL)
     noise = {(r["data"], r["student"]): float(r["student_accuracy_mean"]) for r in rows if r["method"] == "noise"}
     st.dataframe([_table_line(r, noise) for r in rows], hide_index=True, height="content")
-    same = [r for r in rows if r["paper_student"] and r["same_pair"] == "True"]
-    behind = {r["label"]: float(r["paper_student"]) - 100 * float(r["student_accuracy_mean"]) for r in same}
+    behind = {
+        line: float(r["paper_student"]) - 100 * float(r["student_accuracy_mean"])
+        for line, r in zip(lines, rows, strict=True)
+        if r["paper_student"] and r["same_pair"] == "True"
+    }
     short = [f"{k} by {v:.1f} points" for k, v in sorted(behind.items(), key=lambda item: -item[1]) if v > 0]
     if short:
         st.markdown(
@@ -528,6 +533,13 @@ def show_tables() -> None:
         f"Reductions: {table.reductions}. Made on {rows[0]['device']}, {rows[0]['date']}, by "
         f"`python -m cake_core reproduce {name} --scale quick`. benchmarks/README.md says what it shows."
     )
+
+
+def _lines(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """What the lines of a reproduced table are called: by their data, too, where there are several data sets."""
+    if len({r["data"] for r in rows}) == 1:
+        return [r["label"] for r in rows]
+    return [f"{r['label']}, {data.info(r['data']).title}" for r in rows]
 
 
 def _table_line(r: Mapping[str, str], noise: Mapping[tuple[str, str], float]) -> dict[str, str]:
