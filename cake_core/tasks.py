@@ -94,7 +94,7 @@ class Task(ABC, Iterator[Update]):
     def finish(self) -> dict[str, Any]:
         """Called once after the last update: stores what is worth keeping, returns plain numbers."""
 
-    def edit(self, **settings: Any) -> None:
+    def edit(self, /, **settings: Any) -> None:
         """Changes settings while it runs."""
         raise CakeError("The settings of this job can't change while it runs. Start a new one with them.")
 
@@ -211,7 +211,7 @@ class Distill(Task):
     def less(self, room: float) -> str:
         return admission.fewer(self.run.experiment, room)
 
-    def edit(self, **settings: Any) -> None:
+    def edit(self, /, **settings: Any) -> None:
         self.run.edit(**settings)
         self.keeper.edited(settings)
 
