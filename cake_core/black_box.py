@@ -7,6 +7,7 @@ in the same way, and an attack can't tell them apart.
 from __future__ import annotations
 
 import io
+import re
 import secrets
 import threading
 import time
@@ -23,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import data, oracle
+from .data.arrays import npy_values
 from .errors import CakeError
 from .teacher import Teacher
 
@@ -42,7 +44,9 @@ Answers = Literal["soft", "hard"]
 
 PER_REQUEST = 64  # inputs; small enough for any limit on the size of a request
 ATTEMPTS = 10
-LONGEST_WAIT = 5.0  # seconds between two attempts, unless the teacher asks for more
+LONGEST_WAIT = 5.0  # seconds between two attempts, unless the teacher asks for more,
+MOST_WAIT = 60.0  # though not for more than this
+MOST_SIDE = 4096  # of an input that a teacher elsewhere may ask for
 KEPT = 1024  # answers that are kept for those who did not receive them
 
 
@@ -216,7 +220,7 @@ class LocalBlackBox(BlackBox):
         return Usage(tuple(self._per_class), self._budget)
 
     def _check(self, x: Tensor, meant: Tensor) -> None:
-        if tuple(x.shape[1:]) != self.shape or len(x) != len(meant):
+        if x.dim() != 1 + len(self.shape) or tuple(x.shape[1:]) != self.shape or meant.shape != x.shape[:1]:
             wanted = " x ".join(map(str, self.shape))
             raise CakeError(f"This teacher takes inputs of {wanted} and one class for each. Send such inputs.")
         if not x.isfinite().all():
@@ -244,11 +248,8 @@ def packed(array: np.ndarray) -> bytes:
 
 
 def unpacked(content: bytes) -> np.ndarray:
-    """The array in the bytes of an .npy file; ValueError where there is none. Pickles are never opened."""
-    try:
-        return np.load(io.BytesIO(content), allow_pickle=False)
-    except (OSError, EOFError) as error:
-        raise ValueError(str(error)) from None
+    """The numbers in the bytes of an .npy file; ValueError where there are none. Pickles are never opened."""
+    return npy_values(io.BytesIO(content), len(content))
 
 
 class RemoteBlackBox(BlackBox):
@@ -272,9 +273,14 @@ class RemoteBlackBox(BlackBox):
             self._client = httpx.Client(base_url=url, headers=headers, timeout=seconds)
         except (httpx.InvalidURL, ValueError) as error:
             raise CakeError(f"'{url}' is no address ({error}). Write it like http://127.0.0.1:8700.") from None
-        about = self._patiently("GET", "/v1/model")
-        self.shape, self.classes = tuple(about["shape"]), tuple(about["classes"])
-        self.answers: Answers = about["answers"]
+        match self._patiently("GET", "/v1/model"):
+            case {"shape": [*shape], "classes": [_, _, *_] as classes, "answers": "soft" | "hard" as answers} if (
+                shape and all(type(n) is int and 0 < n <= MOST_SIDE for n in shape) and len(shape) <= 3
+            ):
+                self.shape, self.classes = tuple(shape), tuple(map(str, classes))
+                self.answers: Answers = answers
+            case _:
+                raise self._strange("GET /v1/model")
 
     def close(self) -> None:
         """Lets go of the connection."""
@@ -285,21 +291,38 @@ class RemoteBlackBox(BlackBox):
         values = x.detach().cpu().numpy().astype(np.float32)
         if self.form == "npy":
             headers |= {"content-type": "application/x-npy", "accept": "application/x-npy"}
-            answers = unpacked(self._send("POST", "/v1/answers", headers=headers, content=packed(values)).content)
+            response = self._send("POST", "/v1/answers", headers=headers, content=packed(values))
         else:
             body = {"inputs": values.tolist(), "meant": meant.tolist()}
-            answers = np.asarray(self._send("POST", "/v1/answers", headers=headers, json=body).json()["answers"])
-        return torch.as_tensor(answers, dtype=torch.float32).to(x.device)
+            response = self._send("POST", "/v1/answers", headers=headers, json=body)
+        try:
+            found = unpacked(response.content) if self.form == "npy" else response.json()["answers"]
+            answers = np.asarray(found, dtype=np.float32)
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+            raise self._strange("POST /v1/answers") from None
+        if answers.shape != (len(x), len(self.classes)) or not np.isfinite(answers).all():
+            raise self._strange("POST /v1/answers")
+        return torch.as_tensor(answers).to(x.device)
 
     def usage(self) -> Usage:
-        found = self._patiently("GET", "/v1/usage")
-        return Usage(tuple(found["per_class"]), found["budget"])
+        match self._patiently("GET", "/v1/usage"):
+            case {"per_class": [*counts], "budget": int() | None as budget} if all(type(n) is int for n in counts):
+                return Usage(tuple(counts), budget)
+        raise self._strange("GET /v1/usage")
 
-    def _patiently(self, method: str, path: str) -> dict[str, Any]:
+    def _strange(self, asked: str) -> CakeError:
+        return CakeError(
+            f"What answers at {self.url} is no teacher's service, or an answer was spoilt on its way: {asked} gives "
+            "something else than what was asked for. Look at the address."
+        )
+
+    def _patiently(self, method: str, path: str) -> Any:
         """A request that changes nothing, sent until it is answered."""
         for left in reversed(range(ATTEMPTS)):
             try:
                 return self._send(method, path).json()
+            except (ValueError, RecursionError):
+                raise self._strange(f"{method} {path}") from None
             except Unavailable as error:
                 if not left or isinstance(error.__cause__, httpx.ConnectError):
                     raise CakeError(f"Nobody answers at {self.url} ({error}). Is the address right?") from None
@@ -315,13 +338,14 @@ class RemoteBlackBox(BlackBox):
             raise Unavailable(str(error) or type(error).__name__) from error
         if response.status_code in (429, 500, 502, 503, 504):
             wait = response.headers.get("retry-after", "")
-            raise Unavailable(f"status {response.status_code}", float(wait) if wait.isdigit() else None)
+            asked = min(float(wait), MOST_WAIT) if re.fullmatch("[0-9]{1,9}", wait) else None
+            raise Unavailable(f"status {response.status_code}", asked)
         if response.status_code >= 400:
             try:
-                reason = response.json()["error"]
-            except (ValueError, KeyError, TypeError):
-                reason = response.reason_phrase
+                reason = str(response.json()["error"])[:500]
+            except (ValueError, KeyError, TypeError, RecursionError):
+                reason = f"{response.reason_phrase or 'no reason given'} (status {response.status_code})."
             if response.status_code == 402:
                 raise BudgetSpent(reason)
-            raise CakeError(f"The teacher at {self.url} refuses (status {response.status_code}): {reason}")
+            raise CakeError(f"The teacher at {self.url} refuses (status {response.status_code}): {reason.rstrip('.')}.")
         return response

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from .errors import CakeError
 
-__all__ = ["Config", "Param", "as_text", "param"]
+__all__ = ["Config", "Param", "as_text", "named", "param"]
 
 Scale = Literal["linear", "log"]
 
@@ -141,14 +141,14 @@ class Config(BaseModel):
         """Builds the settings from plain values (as stored in a run or sent over the socket).
 
         Raises:
-            CakeError: a key is unknown, or a value is of the wrong type or out of bounds.
+            CakeError: a key is unknown, or a value is of the wrong type or out of bounds; or there are no keys.
         """
         try:
-            return cls.model_validate(dict(values))
+            return cls.model_validate(named(values))
         except ValidationError as error:
             raise CakeError(_sentence(cls, error)) from None
 
-    def replace(self, **changes: Any) -> Self:
+    def replace(self, /, **changes: Any) -> Self:
         """A copy with some fields changed; raises `CakeError` as `from_dict` does."""
         return self.from_dict({**{k: getattr(self, k) for k in type(self).model_fields}, **changes})
 
@@ -219,6 +219,17 @@ def as_text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.10g}"
     return str(value)
+
+
+def named(values: Any) -> dict[str, Any]:
+    """Settings by their names, as somebody gave them; nothing at all gives none.
+
+    Raises:
+        CakeError: they are something else, such as a list or a word.
+    """
+    if values is not None and not isinstance(values, Mapping):
+        raise CakeError(f"Settings have names and values; {_short(repr(values))} has not. Write {{name: value}}.")
+    return dict(values or {})
 
 
 def _nest(flat: Mapping[str, str]) -> dict[str, Any]:

@@ -35,10 +35,10 @@ class Stored:
     def __init__(self, run: str):
         self.run, self.folder = run, runs.find(run)
         self.result = runs.read(run)
-        if "outcome" not in self.result:
+        if not isinstance(self.result.get("outcome"), dict):
             raise CakeError("Only a finished distillation can be exported. Choose one from Two moons or Images.")
         self.config = runs.begun(run)
-        self.experiment = Experiment.from_dict(self.result.get("begun") or self.result["experiment"])
+        self.experiment = Experiment.from_dict(self.result.get("begun") or self.result.get("experiment"))
         if device := self.result.get("device"):
             self.experiment = self.experiment.replace(device=device)
 
@@ -51,17 +51,20 @@ class Stored:
     @property
     def edits(self) -> list[tuple[int, dict[str, Any]]]:
         """What was changed while it ran, by the number of snapshots seen before."""
-        return [(number, settings) for number, settings in self.result.get("edits", [])]
+        try:
+            return [(int(number), dict(settings)) for number, settings in self.result.get("edits", [])]
+        except (TypeError, ValueError, OverflowError):
+            raise CakeError("What was edited in this run can't be read any more, so it can't be made again.") from None
 
     @property
     def threads(self) -> int:
         """On how many threads it computed; 0 where that was not noted. Sums can depend on it in their last digit."""
-        return self.result.get("threads", 0)
+        return _count(self.result.get("threads"))
 
     @property
     def in_flight(self) -> int:
         """Mini-batches that were worked on at once; 0 where that was not noted."""
-        return self.result.get("in_flight", 0)
+        return _count(self.result.get("in_flight"))
 
     @cached_property
     def flat(self) -> dict[str, str]:
@@ -95,6 +98,10 @@ class Stored:
         if not found:
             raise CakeError("This run has kept no pictures, for an older version made it. Make it again to have some.")
         return found
+
+
+def _count(value: Any) -> int:
+    return value if type(value) is int and 0 < value < 2**31 else 0
 
 
 # -- programs ---------------------------------------------------------------------------------------------------------

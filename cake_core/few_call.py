@@ -16,7 +16,7 @@ from . import data, devices, evaluation, models
 from . import teacher as teachers
 from .aspkd import Distance, Weighting, centres, choose, latent, nearest, pseudo_labels
 from .black_box import Answers, BlackBox, LocalBlackBox
-from .config import Config, as_text, param
+from .config import Config, as_text, named, param
 from .data import DataConfig
 from .errors import CakeError
 from .evaluation import Rate
@@ -121,14 +121,15 @@ class FewCallConfig(Config):
         if not isinstance(values, dict):
             return values
         values = dict(values)
-        config = values.get("data") or {"name": "digits"}
+        config = values.get("data")
         if not isinstance(config, DataConfig):
+            config = named(config)
             config = DataConfig.from_dict({**config, "name": data.info(config.get("name", "digits")).name})
         values["data"] = config
         info = data.info(config.name)
         for name, part, own in (("proxies", ProxyConfig, {}), ("student", StudentConfig, _learning(info))):
             if not isinstance(values.get(name), part):
-                values[name] = part.for_data(info, **own | dict(values.get(name) or {}))
+                values[name] = part.for_data(info, **own | named(values.get(name)))
         if values["proxies"].source == "diffusion" and not values.get("teacher"):
             values["teacher"] = _unseen_by(info)
         return values

@@ -43,7 +43,7 @@ from .methods import METHODS
 from .pipeline import Distillation, Update
 from .synthetic import Snapshot
 
-__all__ = ["IMAGES_SHOWN", "DistillationView", "decode", "encode", "record"]
+__all__ = ["IMAGES_SHOWN", "DistillationView", "decode", "encode", "is_whole", "record"]
 
 MAGIC = b"CAKE"
 SURFACE = 96  # grid points along each side of a surface
@@ -83,6 +83,61 @@ def decode(message: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         start = 8 + length + part["offset"]
         arrays[part["name"]] = np.frombuffer(message, dtype, count, start).reshape(part["shape"])
     return header, arrays
+
+
+# What is read of messages that were stored: kinds and dimensions of arrays.
+ARRAYS = {"teacher": "u3", "student": "u3", "boundary": "f3", "xy": "u2", "labels": "u1", "ids": "u1", "images": "u4",
+          "range": "f2", "probabilities": "u2"}  # fmt: skip
+DAMAGED = (ValueError, KeyError, TypeError, struct.error, AttributeError, OverflowError, RecursionError)
+
+
+def is_whole(message: bytes) -> bool:
+    """Whether a stored message of a distillation can be read, and holds what its scene or frame has to hold."""
+    try:
+        header, arrays = decode(message)
+        known = {k: arrays[k] for k in ARRAYS if k in arrays}
+        if any(f"{a.dtype.kind}{a.ndim}" != ARRAYS[k] for k, a in known.items()):
+            return False
+        if any(not a.size or a.shape[0] != a.shape[1] for k, a in known.items() if k in ("teacher", "student")):
+            return False
+        return _is_scene(header, arrays) if header["type"] == "scene" else _is_frame(header, arrays)
+    except DAMAGED:
+        return False
+
+
+def _is_scene(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bool:
+    names = all(isinstance(c, str) for c in header["classes"]) and isinstance(header["classes"], list)
+    shape = isinstance(header["shape"], list) and all(type(n) is int and 0 < n < 2**16 for n in header["shape"])
+    if header["kind"] == "images":
+        return names and shape and len(header["shape"]) == 3
+    width, line = header["half_width"], arrays["boundary"]
+    fits = "teacher" in arrays and line.shape[1:] == (2, 2) if line.size else "teacher" in arrays
+    return names and shape and fits and _is_number(width) and 1e-9 < width < 1e9 and bool((abs(line) < 1e9).all())
+
+
+def _is_frame(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bool:
+    told = [*(header.get("values") or {}).values(), *(header.get("losses") or {}).values()]
+    if not isinstance(header["stage"], str) or not all(v is None or _is_number(v) for v in told):
+        return False
+    if not all(_is_number(header[k]) for k in ("t", "progress")):
+        return False
+    if "xy" not in arrays and "images" not in arrays:
+        return "step" not in header or _is_number(header["step"])
+    first, last = header["batches"]
+    if not all(type(n) is int and abs(n) < 2**53 for n in (first, last, header["step"], header["total"])):
+        return False
+    if "xy" in arrays:
+        return arrays["xy"].shape == (len(arrays["labels"]), 2)
+    n, sheet = len(arrays["images"]), header["sheet"]
+    if not all(type(header[k]) is int and header[k] > 0 for k in ("sheet", "in_flight", "each")):
+        return False
+    fit = arrays["range"].shape == (n, 2) and len(arrays["labels"]) == len(arrays["ids"]) == n
+    fit = fit and len(arrays.get("probabilities", arrays["images"])) == n and arrays["images"].shape[1] in (1, 3)
+    return fit and 0 < sheet <= n and arrays["images"].size > 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 def _finite(value: Any) -> Any:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from . import runs
+from .errors import CakeError
 
 __all__ = ["History", "Recorder", "evenly"]
 
@@ -52,9 +54,25 @@ class History:
 
     @classmethod
     def load(cls, folder: Path) -> History | None:
-        """Reads what `save` wrote; None where nothing was kept."""
+        """Reads what `save` wrote; None where nothing was kept.
+
+        Raises:
+            CakeError: the file is damaged.
+        """
         path = cls.path(folder)
-        return cls(**load_file(path)) if path.is_file() else None
+        if not path.is_file():
+            return None
+        damaged = CakeError("The history of this run is damaged. Make the run again: its settings are still there.")
+        try:
+            found = load_file(path)
+        except (OSError, SafetensorError):
+            raise damaged from None
+        if found.keys() != {"index", "steps", "x"} or found["x"].shape[:2] != (
+            *found["steps"].shape,
+            *found["index"].shape,
+        ):
+            raise damaged
+        return cls(**found)
 
 
 class Recorder:

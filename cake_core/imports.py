@@ -15,6 +15,7 @@ from torch import Tensor
 from . import data, evaluation, formats, models, onnx_network, runs
 from . import teacher as teachers
 from .data import DataConfig, Dataset, own
+from .data.tables import LARGEST
 from .errors import CakeError
 from .evaluation import Rate
 from .teacher import Teacher, TeacherCard
@@ -393,13 +394,15 @@ def example(picture: Path | None, point: Sequence[float] | None, shape: tuple[in
         return _picture(picture, shape) if picture is not None else None
     if point is None:
         return None
-    if len(point) != 2 or not all(isinstance(v, int | float) and math.isfinite(v) for v in point):
+    if len(point) != 2 or not all(isinstance(v, int | float) and abs(v) <= LARGEST for v in point):
         raise CakeError("A point to try has two coordinates, both numbers.")
     return Example(torch.tensor([float(v) for v in point]))
 
 
 def _picture(path: Path, shape: tuple[int, ...]) -> Example:
     from PIL import Image
+
+    from .data.folders import BROKEN
 
     wanted = CakeError("The picture to try is no PNG or JPEG that can be read. Save it as PNG and try again.")
     channels, height, width = shape
@@ -411,7 +414,7 @@ def _picture(path: Path, shape: tuple[int, ...]) -> Example:
             image = image.convert("L" if channels == 1 else "RGB")
             if size != (width, height):
                 image = image.resize((width, height), Image.Resampling.BILINEAR)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (*BROKEN, Image.DecompressionBombError):
         raise wanted from None
     pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(height, width, channels)
     changed = f"made {width} x {height} from {size[0]} x {size[1]}" if size != (width, height) else ""

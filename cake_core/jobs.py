@@ -177,7 +177,7 @@ class Job:
         for job in self.together:
             self.runner.reset(job)
 
-    def set(self, **settings: Any) -> int:
+    def set(self, /, **settings: Any) -> int:
         """Changes settings while it runs; returns the version that frames will carry once they count."""
         self.version += 1
         self.runner.command(self, "set", settings=settings, version=self.version)

@@ -17,7 +17,7 @@ import torch
 from . import ages, devices, runs
 from . import teacher as teachers
 from .errors import CakeError
-from .frames import DistillationView, decode, encode
+from .frames import DistillationView, decode, encode, is_whole
 from .jobs import Ring
 from .locks import held
 from .pipeline import Distillation, Experiment, Update
@@ -76,11 +76,23 @@ class Kept:
         if (folder / "teacher.json").is_file():
             with contextlib.suppress(CakeError):  # damaged: it is trained again, with the same seed
                 teacher = teachers.load(f"run:{run}")
-        every, in_flight = (config.get(k) or least for k, least in (("every", 1), ("in_flight", 0)))
-        seen = runs.read_json(folder / "place.json").get("seen", 0)
-        edits = [(n, s) for n, s in config.get("planned", ()) if (n, s) not in runs.edits(run)] + runs.edits(run)
+        known = {**config, "seen": runs.read_json(folder / "place.json").get("seen")}
+        every, in_flight, seen = (
+            known[k] if type(known.get(k)) is int and least < known[k] < 2**31 else least
+            for k, least in (("every", 1), ("in_flight", 0), ("seen", 0))
+        )
+        planned, made = config.get("planned"), runs.edits(run)
+        edits = [(p[0], p[1]) for p in (planned if isinstance(planned, list) else ()) if _is_edit(p)]
+        edits = [e for e in edits if e not in made] + made
         edits = sorted(edits, key=lambda e: e[0])
         return cls(run, experiment.to_dict(), every, in_flight, edits, seen, teacher)
+
+
+def _is_edit(planned: Any) -> bool:
+    match planned:
+        case [int(), dict()]:
+            return True
+    return False
 
 
 def broken_off(experiment: Experiment, edits: Sequence[tuple[int, Mapping[str, Any]]], owner: str = "") -> str:
@@ -338,12 +350,7 @@ def read_frames(path: Path) -> list[bytes]:
 
 def keeping_whole(messages: Iterable[bytes]) -> list[bytes]:
     """The messages that can be read; one that a crash cut off, and what a bad disk has spoilt, is left out."""
-    found = []
-    for message in messages:
-        with contextlib.suppress(ValueError, KeyError, TypeError, struct.error, AttributeError):
-            decode(message)
-            found.append(message)
-    return found
+    return [message for message in messages if is_whole(message)]
 
 
 def _messages(raw: bytes) -> Iterator[bytes]:

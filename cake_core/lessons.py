@@ -69,6 +69,7 @@ __all__ = [
 ]
 
 LONGEST = 64_000  # characters of a file
+LONGEST_SHOWN = 80  # characters of what stands in a file
 MOST_STEPS = 40
 PAGES = ("two_moons", "images", "teacher", "student", "embeddings", "compare", "few_call", "detect", "methods")
 TASKS_OF_RUNS = ("distill", "steal", "lineup")
@@ -308,9 +309,9 @@ class Step:
             return {"config": config}
         kinds, count = query.get("kinds", "kd,cake,scratch").split(","), query.get("suspects", "4")
         if unknown := set(kinds) - set(KINDS):
-            raise CakeError(f"'kinds' does not know {unknown.pop()!r}. There are: {', '.join(KINDS)}.")
-        if not count.isdigit() or not 1 <= int(count) <= 8:
-            raise CakeError(f"'suspects' must be a whole number from 1 to 8; {count!r} is not.")
+            raise CakeError(f"'kinds' does not know {_cut(unknown.pop())!r}. There are: {', '.join(KINDS)}.")
+        if not _whole(count) or not 1 <= int(count) <= 8:
+            raise CakeError(f"'suspects' must be a whole number from 1 to 8; {_cut(count)!r} is not.")
         return {"config": config, "kinds": kinds, "suspects": int(count)}
 
     @property
@@ -425,15 +426,27 @@ def _front(text: str) -> tuple[dict[str, Any], str]:
     for line in filter(str.strip, match[1].split("\n")):
         key, colon, value = line.partition(":")
         if not colon or key.strip() not in ("title", "about", "minutes", "preset"):
-            raise CakeError(f"'{line.strip()}' is not known at the head. There are: title, about, minutes, preset.")
+            raise CakeError(
+                f"'{_cut(line.strip())}' is not known at the head. There are: title, about, minutes, preset."
+            )
         head[key.strip()] = value.strip()
     for key in ("title", "about", "minutes"):
         if not head.get(key):
             raise CakeError(f"The head does not say its '{key}'. Add a line '{key}: ...'.")
-    if not head["minutes"].isdigit() or not 1 <= int(head["minutes"]) <= 60:
-        raise CakeError(f"'minutes' must be a whole number from 1 to 60; {head['minutes']!r} is not.")
+    if not _whole(head["minutes"]) or not 1 <= int(head["minutes"]) <= 60:
+        raise CakeError(f"'minutes' must be a whole number from 1 to 60; {_cut(head['minutes'])!r} is not.")
     _check_text(f"{head['title']}\n{head['about']}")
     return {**head, "minutes": int(head["minutes"])}, match[2]
+
+
+def _cut(text: str) -> str:
+    """What somebody wrote, fit for a sentence."""
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+def _whole(text: str) -> bool:
+    """Whether a text is a whole number of a few digits: those from 0 to 9, and not each sign that Unicode calls one."""
+    return re.fullmatch("[0-9]{1,4}", text) is not None
 
 
 def _step(section: str, preset: str, kept: set[str]) -> Step:
@@ -441,7 +454,7 @@ def _step(section: str, preset: str, kept: set[str]) -> Step:
     kind, colon, title = (part.strip() for part in first.partition(":"))
     if not colon or kind.lower() not in ("predict", "run", "explain") or not title:
         raise CakeError(
-            f"'## {first.strip()}' is no step. Write '## Predict: ', '## Run: ' or '## Explain: ' and a title."
+            f"'## {_cut(first.strip())}' is no step. Write '## Predict: ', '## Run: ' or '## Explain: ' and a title."
         )
     items, options, answers, lines = [], [], [], []
     for line in rest.strip("\n").split("\n"):
@@ -495,7 +508,7 @@ def _check_step(step: Step, kept: set[str]) -> None:
     for name, known in lists.items():
         for value in getattr(step, name):
             if value not in known:
-                raise CakeError(f"'{name}' does not know {value!r}. There are: {', '.join(known)}.")
+                raise CakeError(f"'{name}' does not know {_cut(value)!r}. There are: {', '.join(known)}.")
     if step.kind == "predict" and (len(step.options) < 2 or not step.answers):
         raise CakeError("A prediction needs two or more lines '- [ ] ...', and an x in at least one of them.")
     if step.kind != "predict" and step.options:
@@ -510,9 +523,9 @@ def _check_run(step: Step) -> None:
     if not step.goals:
         raise CakeError("A run needs a line '- goal: ...', so that the app can tell when it is done.")
     if step.keep and not re.fullmatch("[a-z_]{1,20}", step.keep):
-        raise CakeError(f"'keep' must be a name of small letters; {step.keep!r} is not.")
+        raise CakeError(f"'keep' must be a name of small letters; {_cut(step.keep)!r} is not.")
     if step.task not in TASKS_OF_RUNS:
-        raise CakeError(f"'task' can't be {step.task!r}. Choose one of: {', '.join(TASKS_OF_RUNS)}.")
+        raise CakeError(f"'task' can't be {_cut(step.task)!r}. Choose one of: {', '.join(TASKS_OF_RUNS)}.")
     for query in (dict(step.query), step.solved):
         step.spec(query)
     if step.task != "distill":
@@ -523,13 +536,13 @@ def _check_run(step: Step) -> None:
     known |= {f"student.{p.name}" for p in start.student.params()} | {f"data.{p.name}" for p in start.data.params()}
     for name in step.open:
         if name not in known | {"seed"}:
-            raise CakeError(f"'open' does not know {name!r}. There are: {', '.join(sorted(known))}.")
+            raise CakeError(f"'open' does not know {_cut(name)!r}. There are: {', '.join(sorted(known))}.")
     asked = [c.fact for goal in step.goals for c in goal.conditions if c.fact.startswith("set.")]
     names = {k for p in (start, solved) for k in setting_facts(p)}
     names |= {f"set.{p.name}" for m in step.methods for p in METHODS[m].Config.params()}
     for name in asked:
         if name not in names:
-            raise CakeError(f"A goal asks about {name!r}, which is no setting here.")
+            raise CakeError(f"A goal asks about {_cut(name)!r}, which is no setting here.")
 
 
 def _query(text: str) -> dict[str, str]:
@@ -542,7 +555,8 @@ def _goal(text: str, kept: set[str]) -> Goal:
     rule, bar, sentence = text.partition("|")
     if not bar or not sentence.strip():
         raise CakeError(
-            f"The goal '{text}' has no sentence. Write it behind a bar: 'near_boundary >= 80 % | Bring 80 % near'."
+            f"The goal '{_cut(text)}' has no sentence. Write it behind a bar: "
+            "'near_boundary >= 80 % | Bring 80 % near'."
         )
     return Goal(sentence.strip(), tuple(_condition(part.strip(), kept) for part in re.split(r"\band\b", rule)))
 
@@ -555,7 +569,9 @@ CONDITION = re.compile(
 def _condition(text: str, kept: set[str]) -> Condition:
     match = CONDITION.fullmatch(text)
     if not match:
-        raise CakeError(f"'{text}' is no condition. Write one like 'near_boundary >= 80 %' or 'set.method = lake'.")
+        raise CakeError(
+            f"'{_cut(text)}' is no condition. Write one like 'near_boundary >= 80 %' or 'set.method = lake'."
+        )
     fact, minus, value = match["fact"], match["minus"] or "", match["value"]
     for name in filter(None, (fact, minus)):
         _check_fact(name, kept)
@@ -564,7 +580,7 @@ def _condition(text: str, kept: set[str]) -> Condition:
     except ValueError:
         number = value
     if isinstance(number, str) and (match["op"] != "=" or minus or match["unit"]):
-        raise CakeError(f"'{text}' compares with the word {value!r}, which only '=' can.")
+        raise CakeError(f"'{_cut(text)}' compares with the word {_cut(value)!r}, which only '=' can.")
     return Condition(fact, minus, match["op"], number)
 
 
@@ -573,7 +589,9 @@ def _check_fact(name: str, kept: set[str]) -> None:
     if (not dot and name in FACTS) or front in ("loss", "set") or (front in kept | {"control"} and last in FACTS):
         return
     ways = "of this run, or behind the name that an earlier step keeps its numbers under and a dot"
-    raise CakeError(f"There is no fact {name!r}. There are: {', '.join(FACTS)}, loss.<term>, set.<setting>; {ways}.")
+    raise CakeError(
+        f"There is no fact {_cut(name)!r}. There are: {', '.join(FACTS)}, loss.<term>, set.<setting>; {ways}."
+    )
 
 
 CODE = re.compile(r"`[^`]*`|\$[^$]*\$")
@@ -589,7 +607,7 @@ def _check_text(text: str) -> None:
         raise CakeError("The text holds a picture, which lessons may not: it could come from anywhere.")
     for address in [*LINK.findall(plain), *re.findall(r"^\s*\[[^\]]+\]:\s*(\S+)", plain, flags=re.MULTILINE)]:
         if not address.startswith(("https://", "http://")):
-            raise CakeError(f"The link to {address!r} is no web address. Begin it with https://.")
+            raise CakeError(f"The link to {_cut(address)!r} is no web address. Begin it with https://.")
 
 
 # -- playing through --------------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ class _Bounded(TorchDispatchMode):
 def _check(network: nn.Module, shape: tuple[int, ...], classes: int, name: str) -> None:
     x = torch.randn(5, *shape, generator=generator(0))
     with torch.no_grad():
-        five, two, again = (_answers(network, part, classes, name) for part in (x, x[:2], x))
+        five, two, again = (_answers(network, part, classes, name).float() for part in (x, x[:2], x))
     if not five.isfinite().all():
         raise CakeError(f"{name} gives answers that are not finite. Look at its weights, and export it again.")
     if not torch.equal(five, again):
@@ -181,13 +181,14 @@ def _parsed(path: Path, name: str) -> ModelProto:
         raise CakeError(f"{name} is no ONNX file of a network: there is no graph in it. Export it again: {EXPORT}.")
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model)):
         raise CakeError(f"{name} keeps its weights in a second file. Export it into a single one: {EXPORT}.")
-    if model.functions:
-        from onnx.inliner import inline_local_functions
-
-        model = inline_local_functions(model)
     try:
+        if model.functions:
+            from onnx.inliner import inline_local_functions
+
+            model = inline_local_functions(model)
         onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
+    # Of the library in C++: its own, what its assertions are turned into, and names that are no UTF-8.
+    except (onnx.checker.ValidationError, RuntimeError, ValueError, TypeError, IndexError) as error:
         raise CakeError(f"{name} is not valid ONNX: {_short(error)}. Export it again: {EXPORT}.") from None
     return model
 
@@ -266,6 +267,8 @@ def _answers(network: nn.Module, x: Tensor, classes: int, name: str) -> Tensor:
             f"{name} can't answer a batch of {len(x)} inputs of {_size(tuple(x.shape[1:]))}: {_short(error)}. If its "
             f"batch size is fixed, export it with a dynamic batch axis: {EXPORT}."
         ) from error
+    if isinstance(logits, Tensor) and not logits.is_floating_point():
+        raise CakeError(f"{name} answers with {_kind(logits)}; a teacher gives logits, which are real numbers.")
     if not isinstance(logits, Tensor) or logits.shape != (len(x), classes):
         theirs = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         if isinstance(logits, Tensor) and logits.dim() == 2 and len(logits) == len(x):
@@ -278,6 +281,11 @@ def _answers(network: nn.Module, x: Tensor, classes: int, name: str) -> Tensor:
             "Export the part of the model that does."
         )
     return logits
+
+
+def _kind(values: Tensor) -> str:
+    """What numbers a tensor holds, in words."""
+    return "complex numbers" if values.is_complex() else f"whole numbers or truth values ({values.dtype})"
 
 
 def _check_gradient(network: nn.Module, shape: tuple[int, ...], classes: int, name: str) -> None:
@@ -302,7 +310,7 @@ def _check_gradient(network: nn.Module, shape: tuple[int, ...], classes: int, na
     try:
         x.requires_grad_()
         (gradient,) = torch.autograd.grad((f(x) * weight).sum(), x)
-    except RuntimeError as error:
+    except Exception as error:  # as above: it may compute something else for these inputs
         _reraise_if_ours(error)
         raise none from error
     if not gradient.isfinite().all() or not gradient.any():
@@ -314,7 +322,14 @@ def _check_gradient(network: nn.Module, shape: tuple[int, ...], classes: int, na
     with torch.no_grad():
         for i in chosen:
             moved = [x.detach().flatten().index_add(0, i[None], flat.new_tensor([d])) for d in (step, -step)]
-            up, down = ((f(m.view_as(x)) * weight).sum() for m in moved)
+            try:
+                up, down = ((f(m.view_as(x)) * weight).sum() for m in moved)
+            except Exception as error:
+                _reraise_if_ours(error)
+                raise CakeError(
+                    f"{name} answers some inputs and fails at others that hardly differ: {_short(error)}. It uses "
+                    f"{_list(used)}; export a network that does the same with every input."
+                ) from error
             wrong += bool(((up - down) / (2 * step) - flat[i]).abs() > tolerance * flat.abs().max())
     if wrong > len(chosen) // 4:  # one or two may sit on a kink, as those of ReLU and max-pooling
         raise CakeError(

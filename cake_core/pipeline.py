@@ -15,12 +15,13 @@ from typing import Any, Literal, Self
 
 import torch
 from pydantic import SerializeAsAny, model_validator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from . import data, devices, evaluation, models, runs
 from . import teacher as teachers
-from .config import Config, as_text, param
+from .config import Config, as_text, named, param
 from .data import DataConfig, Dataset
 from .data.images import download
 from .errors import CakeError
@@ -95,15 +96,16 @@ class Experiment(Config):
         if not isinstance(values, dict):
             return values
         values = dict(values)
-        config = values.get("data") or {}
+        config = values.get("data")
         if not isinstance(config, DataConfig):
+            config = named(config)
             config = DataConfig.from_dict({**config, "name": data.info(config.get("name", "moons")).name})
         values["data"] = config
         method, info = find(values.get("method", "cake")), data.info(config.name)
         if not isinstance(values.get("settings"), method.Config):
-            values["settings"] = method.config_for(info, **dict(values.get("settings") or {}))
+            values["settings"] = method.config_for(info, **named(values.get("settings")))
         if not isinstance(values.get("student"), StudentConfig):
-            student = method.student_for(info) | dict(values.get("student") or {})
+            student = method.student_for(info) | named(values.get("student"))
             values["student"] = StudentConfig.for_data(info, **student)
         return values
 
@@ -306,7 +308,7 @@ class Distillation(Iterator[Update]):
         """Cancels the run."""
         self._stages.close()
 
-    def edit(self, **settings: Any) -> None:
+    def edit(self, /, **settings: Any) -> None:
         """Changes live settings of the method; they count from the next step on.
 
         Raises:
@@ -337,18 +339,23 @@ class Distillation(Iterator[Update]):
             CakeError: there is no such run, or it is no distillation.
         """
         stored, folder = runs.read(run), runs.find(run)
-        if "experiment" not in stored:
+        if not isinstance(stored.get("experiment"), dict):
             raise CakeError("That run made no samples. Choose one from Two moons or Images.")
         runs.check(run)
         found = cls(Experiment.from_dict(stored["experiment"]), teacher=teachers.load(f"run:{run}"))
         found.dataset = data.load(found.experiment.data).to(found.device)
         found.network = frozen_copy(found.teacher.network, found.device)
-        samples = SyntheticSet.load(folder / "samples.safetensors")
-        found.samples = samples.to(found.device)
         found.history = History.load(folder)
         info = found.dataset.info
         found.student = fresh(found.experiment.student, info.shape, len(info.classes)).to(found.device)
-        found.student.load_state_dict(load_file(folder / "student.safetensors"))
+        try:  # of runs of older versions nobody has noted the digests
+            found.samples = SyntheticSet.load(folder / "samples.safetensors").to(found.device)
+            found.student.load_state_dict(load_file(folder / "student.safetensors"))
+        except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+            raise CakeError(
+                f"What is stored of this run is damaged ({str(error)[:200]}). Make the run again: its settings are "
+                "still there."
+            ) from None
         found.student.eval()
         return found
 

@@ -111,7 +111,7 @@ class ProxyConfig(Config):
     )
 
     @classmethod
-    def for_data(cls, info: DatasetInfo, **changes: Any) -> ProxyConfig:
+    def for_data(cls, info: DatasetInfo, /, **changes: Any) -> ProxyConfig:
         """The defaults for a data set, with some changed."""
         usual: dict[str, Any] = {"source": sources_for(info)[0]}
         if usual["source"] == "diffusion" and model_for(info).parameters > LARGE:

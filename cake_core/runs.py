@@ -31,9 +31,10 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import platformdirs
@@ -89,6 +90,7 @@ __all__ = [
     "write_json",
 ]
 
+TENSORS = re.compile(r"[\w-]+\.safetensors")
 NAME = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{16}")
 MINUTES_IN_TRASH = 60.0  # for which a deletion can be undone
 MINUTES_MADE = 60.0  # for which files that were made of a run on demand are kept
@@ -164,7 +166,8 @@ def _owner_of(path: Path) -> str | None:
     """The key of a folder's owner; empty for nobody, None where that can't be read."""
     if not (path / "config.json").exists():
         return ""  # made by an older version
-    return read_json(path / "config.json").get("owner")
+    whose = read_json(path / "config.json").get("owner")
+    return whose if isinstance(whose, str) and whose.isascii() else None
 
 
 def read(run: str) -> dict[str, Any]:
@@ -173,10 +176,9 @@ def read(run: str) -> dict[str, Any]:
     Raises:
         CakeError: there is no such run, or it did not finish.
     """
-    try:
-        return json.loads((find(run) / "run.json").read_text())
-    except (OSError, ValueError):
-        raise CakeError("This run did not finish, so there is nothing to read. Start it again.") from None
+    if not (found := read_json(find(run) / "run.json")):
+        raise CakeError("This run did not finish, so there is nothing to read. Start it again.")
+    return found
 
 
 def digests(run: str) -> dict[str, str]:
@@ -193,7 +195,10 @@ def check(run: str) -> None:
         CakeError: a file is missing or damaged.
     """
     folder = find(run)
-    for name, digest in read(run).get("digests", {}).items():
+    noted = read(run).get("digests", {})
+    for name, digest in noted.items() if isinstance(noted, dict) else ():
+        if not TENSORS.fullmatch(name):
+            continue  # nothing that `digests` gives
         if name == "history.safetensors" and not (folder / name).exists():
             continue
         if not (folder / name).is_file() or _digest(folder / name) != digest:
@@ -239,9 +244,9 @@ def events(run: str) -> list[dict[str, Any]]:
     """
     path, found = find(run) / "events.jsonl", []
     for line in path.read_bytes().splitlines() if path.is_file() else ():
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             said = json.loads(line)
-            if isinstance(said, dict) and "event" in said and isinstance(said.get("time"), int | float):
+            if isinstance(said, dict) and _text(said.get("event")) and _moment(said.get("time")):
                 found.append(said)
     return found
 
@@ -257,8 +262,8 @@ def edits(run: str) -> list[tuple[int, dict[str, Any]]]:
     """
     found: list[tuple[int, dict[str, Any]]] = []
     for said in events(run):
-        if said["event"] == "edited":
-            seen, settings = said["snapshots"], said["settings"]
+        seen, settings = said.get("snapshots"), said.get("settings")
+        if said["event"] == "edited" and type(seen) is int and isinstance(settings, dict):
             found = [(n, s) for n, s in found if n <= seen or not s.keys() & settings.keys()]
             found.append((seen, settings))
     return sorted(found, key=lambda e: e[0])
@@ -330,7 +335,8 @@ def unshare(run: str, key: str | None) -> None:
 
 def shared(run: str) -> str:
     """The pass of a run; empty where it is not shared."""
-    return read_json(folder() / run / "share.json").get("pass", "")
+    known = _text(read_json(folder() / run / "share.json").get("pass"))
+    return known if known.isascii() else ""
 
 
 def belongs_to(run: str, key: str) -> bool:
@@ -442,28 +448,57 @@ def _entry(path: Path) -> Entry:
         values if isinstance(values, dict) else {}
         for values in (result.get("outcome"), result.get("control"), e.get("settings"))
     )
-    planned = settings["batches"] * settings["samples"] if {"batches", "samples"} <= set(settings) else None
+    asked = [_whole(settings.get(k)) for k in ("batches", "samples")]
+    planned = None if None in asked else asked[0] * asked[1]
     which = "student_accuracy" if outcome.get("student_accuracy") is not None else "agreement"
     return Entry(
         run,
-        kind=config.get("kind") or result.get("kind", ""),
-        owner=config.get("owner", ""),
-        created=config.get("created") or time.mktime(time.strptime(run[:15], "%Y%m%d-%H%M%S")),
+        kind=_text(config.get("kind")) or _text(result.get("kind")),
+        owner=_text(config.get("owner")),
+        created=_moment(config.get("created")) or _made_at(run),
         finished=bool(result),
         star=bool(marks.get("star")),
-        note=marks.get("note", ""),
+        note=_text(marks.get("note")),
         shared=(path / "share.json").exists(),
         bytes=_size(path),
         data=_name(e.get("data"), "name"),
-        method=e.get("method", "") if outcome or not result else "",
-        teacher=e.get("teacher", ""),
+        method=_text(e.get("method")) if outcome or not result else "",
+        teacher=_text(e.get("teacher")),
         student=_name(e.get("student"), "model") if outcome or not result else "",
-        seed=e.get("seed"),
-        samples=outcome.get("samples", planned),
-        accuracy=outcome.get("student_accuracy"),
-        agreement=outcome.get("agreement"),
-        control=control.get(which),
+        seed=_whole(e.get("seed")),
+        samples=_whole(outcome.get("samples", planned)),
+        accuracy=_share(outcome.get("student_accuracy")),
+        agreement=_share(outcome.get("agreement")),
+        control=_share(control.get(which)),
     )
+
+
+# A file may have been spoilt, or written by something else: what is of another kind than it should be says nothing.
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _whole(value: Any) -> int | None:
+    return value if type(value) is int and abs(value) < 2**63 else None
+
+
+def _share(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and 0 <= value <= 1 else None
+
+
+def _moment(value: Any) -> float:
+    """Seconds since 1970, before the year 5000; 0 for anything else."""
+    return value if isinstance(value, int | float) and 0 < value < 1e11 else 0.0
+
+
+def _made_at(run: str) -> float:
+    """When a run was made, by its name; 0 where that names no time."""
+    try:
+        return time.mktime(time.strptime(run[:15], "%Y%m%d-%H%M%S"))
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _size(path: Path) -> int:
@@ -494,14 +529,14 @@ def entries(key: str | None = None) -> list[Entry]:
         return []
     with _index:
         stored = read_json(where / "index.json")
-        known = stored.get("runs", {}) if stored.get("version") == INDEX_VERSION else {}
+        known = _indexed(stored.get("runs")) if stored.get("version") == INDEX_VERSION else {}
         now, found, keep = time.time(), {}, {}
         with os.scandir(where) as places:
             times = {p.name: p.stat().st_mtime_ns for p in places if NAME.fullmatch(p.name)}
         for run, changed in times.items():
             line = known.get(run)
             if line is not None and line[0] == changed:
-                found[run] = Entry(**line[1])
+                found[run] = line[1]
             else:
                 try:
                     found[run] = _entry(where / run)
@@ -514,6 +549,22 @@ def entries(key: str | None = None) -> list[Entry]:
                 write_json(where / "index.json", {"version": INDEX_VERSION, "runs": keep}, indent=None)
     listed = [e for e in found.values() if e.kind and (key is None or e.owner == key)]
     return sorted(listed, key=lambda e: (e.created, e.run), reverse=True)
+
+
+def _indexed(lines: Any) -> dict[str, tuple[int, Entry]]:
+    """When runs had changed last, and what was read of them then; lines that something has spoilt are left out."""
+    known = {}
+    for run, line in lines.items() if isinstance(lines, dict) else ():
+        match line:
+            case [int(changed), dict(said)] if said.keys() == _KINDS.keys():
+                if all(isinstance(said[k], kinds) for k, kinds in _KINDS.items()):
+                    known[run] = changed, Entry(**said)
+    return known
+
+
+TYPES = {"str": str, "bool": bool, "int": int, "float": (int, float), "int | None": (int, NoneType)}
+TYPES["float | None"] = (int, float, NoneType)
+_KINDS = {f.name: TYPES[f.type] for f in fields(Entry)}
 
 
 def differences(experiments: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Any]]]:
@@ -541,7 +592,18 @@ def metrics(run: str) -> dict[str, Any]:
     Raises:
         CakeError: there is no such run.
     """
-    return read_json(find(run) / "metrics.json")
+    found = read_json(find(run) / "metrics.json")
+    stages = found.get("curves")
+    stages = stages if isinstance(stages, dict) else {}
+    return {**found, "curves": {k: v for k, v in stages.items() if _are_curves(v)}}
+
+
+def _are_curves(values: Any) -> bool:
+    """Whether these are losses by name, with the steps at which they were noted."""
+    if not isinstance(values, dict) or not all(isinstance(v, list) for v in values.values()):
+        return False
+    most = len(values.get("step", ()))
+    return all(len(v) <= most and all(n is None or isinstance(n, int | float) for n in v) for v in values.values())
 
 
 def mark(run: str, key: str | None, **marks: Any) -> None:
@@ -731,7 +793,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A file's content; empty where there is none."""
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

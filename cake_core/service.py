@@ -132,7 +132,7 @@ def application(teacher: LocalBlackBox, terms: Terms = Terms()) -> Starlette:
         body = await content(request)
         try:
             x, meant = _read(request, body)
-        except (ValueError, KeyError, TypeError, OverflowError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise _Refusal(400, f"The inputs could not be read ({error}).") from None
         key = request.headers.get("idempotency-key") or secrets.token_hex(16)
         try:
@@ -170,7 +170,10 @@ def _read(request: Request, body: bytes) -> tuple[torch.Tensor, torch.Tensor]:
     else:
         sent = json.loads(body)
         inputs, meant = np.asarray(sent["inputs"], dtype=np.float32), sent["meant"]
-    return torch.as_tensor(inputs, dtype=torch.float32), torch.as_tensor(meant, dtype=torch.int64)
+        if not isinstance(meant, list) or not all(type(c) is int for c in meant):
+            raise ValueError("'meant' is a list of whole numbers, one for each input")
+    # numpy says with exceptions of its own what does not fit into so many bits; torch would with a RuntimeError.
+    return torch.as_tensor(inputs, dtype=torch.float32), torch.as_tensor(np.asarray(meant, dtype=np.int64))
 
 
 def run(teacher: LocalBlackBox, terms: Terms, port: int, host: str = "127.0.0.1") -> None:

@@ -28,7 +28,7 @@ TITLES = {name: title for name, (title, _) in VARIANTS.items()} | {CAKE: "CAKE (
 VALUES = ("accuracy", "agreement", "before", "knn_accuracy", "kept", "calls", "seconds")
 
 
-def changed(config: FewCallConfig, **changes: Any) -> FewCallConfig:
+def changed(config: FewCallConfig, /, **changes: Any) -> FewCallConfig:
     """A copy with some settings changed; those of a part are written with a dot, as "proxies.source"."""
     values = config.to_dict()
     for key, value in changes.items():

@@ -54,7 +54,7 @@ class StudentConfig(TrainConfig):
     )
 
     @classmethod
-    def for_data(cls, info: DatasetInfo, **changes: Any) -> StudentConfig:
+    def for_data(cls, info: DatasetInfo, /, **changes: Any) -> StudentConfig:
         """The defaults for a data set and an architecture, with some changed."""
         kind, name = info.preset_names
         chosen = {**PRESETS[kind], **PRESETS.get(name, {})}

@@ -5,6 +5,7 @@ Pages read and write studies through this module; Optuna is imported where trial
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -358,10 +359,10 @@ def config_of(study: str) -> TuneConfig:
         CakeError: there is no such study.
     """
     try:
-        stored = json.loads((runs.find(study) / "study.json").read_text())
-    except (OSError, ValueError):
+        stored = json.loads((runs.find(study) / "study.json").read_text())["config"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise CakeError("That run is no study. Begin one on the page Tune.") from None
-    return TuneConfig.from_dict(stored["config"])
+    return TuneConfig.from_dict(stored)
 
 
 def like(config: TuneConfig) -> str | None:
@@ -370,7 +371,7 @@ def like(config: TuneConfig) -> str | None:
         try:
             if json.loads(path.read_text())["digest"] == config.digest():
                 return path.parent.name
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
     return None
 
@@ -419,12 +420,11 @@ def prefer(study: str, better: int, worse: int) -> None:
 def preferences(study: str) -> list[tuple[int, int]]:
     """All pairs (better, worse), oldest first. A line that a crash left unfinished is left out."""
     path, pairs = runs.find(study) / "preferences.jsonl", []
-    for line in path.read_text().splitlines() if path.is_file() else ():
-        try:
-            better, worse = json.loads(line)
-        except ValueError:
-            continue
-        pairs.append((int(better), int(worse)))
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        with contextlib.suppress(ValueError, RecursionError):
+            match json.loads(line):
+                case [int(better), int(worse)]:
+                    pairs.append((better, worse))
     return pairs
 
 

@@ -116,7 +116,16 @@ class SyntheticSet:
 
     @classmethod
     def load(cls, path: Path) -> SyntheticSet:
-        """Reads what `save` wrote."""
+        """Reads what `save` wrote.
+
+        Raises:
+            SafetensorError, OSError: there is no such file, or it is damaged.
+            ValueError: it holds something else.
+        """
         with safe_open(path, "pt") as f:
             provenance = json.loads((f.metadata() or {}).get("provenance", "{}"))
-            return cls(*(f.get_tensor(k) for k in ("x", "y", "labels", "batch")), provenance)
+            found = cls(*(f.get_tensor(k) for k in ("x", "y", "labels", "batch")), provenance)
+        lengths = [t.shape[:1] for t in (found.x, found.y, found.labels, found.batch)]
+        if lengths.count(found.x.shape[:1]) < 4 or not isinstance(provenance, dict) or found.y.dim() != 2:
+            raise ValueError("it holds no samples with a target and a label each")
+        return found

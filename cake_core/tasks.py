@@ -110,7 +110,7 @@ class Task(ABC, Iterator[Update]):
     def finish(self) -> dict[str, Any]:
         """Called once after the last update: stores what is worth keeping, returns plain numbers."""
 
-    def edit(self, **settings: Any) -> None:
+    def edit(self, /, **settings: Any) -> None:
         """Changes settings while it runs."""
         raise CakeError("The settings of this job can't change while it runs. Start a new one with them.")
 
@@ -225,7 +225,7 @@ class Distill(Task):
     def experiments(self) -> Sequence[Experiment]:
         return (self.run.experiment,)
 
-    def edit(self, **settings: Any) -> None:
+    def edit(self, /, **settings: Any) -> None:
         self.run.edit(**settings)
         self.keeper.edited(settings)
 

@@ -70,7 +70,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-def recipe(name: str, model: str = "", **changes: Any) -> TrainConfig:
+def recipe(name: str, model: str = "", /, **changes: Any) -> TrainConfig:
     """How a teacher of this data set and architecture is trained, with some settings changed."""
     info = data.info(name)
     family = re.sub(r"[0-9].*", "", model)
@@ -150,8 +150,11 @@ class TeacherCard:
         try:
             values = json.loads(path.read_text())
             accuracy = None if values["accuracy"] is None else Rate(**values["accuracy"])
-            return cls(**{**values, "accuracy": accuracy})
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            card = cls(**{**values, "accuracy": accuracy})
+            if not isinstance(card.data["name"], str) or card.format not in ("safetensors", "onnx"):
+                raise ValueError("it names no data set, or no format")
+            return card
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise CakeError(f"{path.name} is not a teacher's card ({error}). Train the teacher again.") from None
 
 

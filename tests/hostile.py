@@ -6,21 +6,30 @@ and benchmarks/hostile.py.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import functools
+import inspect
 import io
 import json
 import math
+import os
 import pickle
 import random
 import stat
 import struct
 import tempfile
 import time
+import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import httpx
 import numpy as np
 import onnx
 import torch
@@ -28,11 +37,34 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from safetensors.torch import save
 
-from cake_core import formats, models, onnx_network, weights
-from cake_core.data import arrays, tables
+from cake_core import (
+    black_box,
+    export,
+    film,
+    formats,
+    imports,
+    journal,
+    keeping,
+    lessons,
+    models,
+    onnx_network,
+    run_figures,
+    runs,
+    service,
+    studies,
+    weights,
+)
+from cake_core import links as addresses
+from cake_core.data import arrays, drawing, folders, tables
 from cake_core.data.folders import ImageReading
 from cake_core.errors import CakeError
-from cake_core.pipeline import Experiment, resolve_teacher
+from cake_core.few_call import FewCallConfig
+from cake_core.frames import encode
+from cake_core.history import History
+from cake_core.jobs import Job
+from cake_core.lineup import LineUpConfig
+from cake_core.pipeline import Distillation, Experiment, resolve_teacher
+from cake_core.tasks import TASKS
 
 __all__ = ["READERS", "Case", "Outcome", "cases", "feed", "good"]
 
@@ -82,7 +114,8 @@ def feed(case: Case) -> Outcome:
 
 def cases() -> Iterator[Case]:
     """All of them, always the same."""
-    for make in (safetensors_files, pickles, onnx_files, zips, csvs, npzs, links, messages):
+    for make in (safetensors_files, pickles, onnx_files, zips, csvs, npzs, links, messages, pictures, lesson_files,
+                 drawings, requests, answers, damaged_runs):  # fmt: skip
         yield from make()
 
 
@@ -102,6 +135,12 @@ def good(surface: str) -> Case:
         "arrays": (arrays_file.getvalue(), "train.npz"),
         "link": ({"data": "moons", "method": "lake", "steps": "12"}, ""),
         "message": ('{"op": "play"}', ""),
+        "picture": (_png(7), "one.png"),
+        "lesson": (LESSON.encode(), "01-lesson.md"),
+        "drawing": (json.dumps([[math.cos(i), math.sin(i), i % 2] for i in range(45)]), ""),
+        "run": ({"frames.bin": run_files()["frames.bin"]}, ""),
+        "request": ({"head": {}, "body": json.dumps({"inputs": [[0.1, 0.2]], "meant": [1]}).encode()}, ""),
+        "answer": ({"head": TEACHER, "body": json.dumps({"answers": [[0.5, 0.5]] * 3}).encode()}, ""),
     }
     return Case(surface, "good", *content[surface])
 
@@ -139,11 +178,15 @@ def _arrays(case: Case) -> None:
 
 
 def _link(case: Case) -> None:
-    resolve_teacher(Experiment.from_query(case.content))
+    flat = addresses.read(case.content).flat
+    for config in (FewCallConfig, LineUpConfig):  # whose pages read the address too
+        with contextlib.suppress(CakeError):
+            config.from_query(flat)
+    resolve_teacher(Experiment.from_query(flat))
 
 
 class _Stub:
-    """A job that nothing reaches but what a viewer may ask for."""
+    """A job that nothing reaches but what a viewer may ask for; it can be called as a real one can."""
 
     state = "running"
 
@@ -153,7 +196,15 @@ class _Stub:
     def __getattr__(self, name: str) -> Callable[..., None]:
         if name.startswith("_"):
             raise AttributeError(name)
-        return lambda *args, **kwargs: self.asked.append(name)
+
+        def call(*args: Any, **kwargs: Any) -> None:
+            self.asked.append(name)
+            inspect.signature(getattr(Job, name)).bind(self, *args, **kwargs)
+            if name == "set":  # what becomes of it in the compute process
+                with contextlib.suppress(CakeError):
+                    Distillation(Experiment()).edit(**json.loads(json.dumps(kwargs)))
+
+        return call
 
 
 def _message(case: Case) -> str:
@@ -167,6 +218,165 @@ def _message(case: Case) -> str:
     return " ".join(str(w) for w in client.words)
 
 
+def _picture(case: Case) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "picture"
+        path.write_bytes(case.content)
+        for shape in (SHAPE, (3, 8, 8)):
+            with contextlib.suppress(CakeError):  # it takes fewer kinds than the other reader
+                imports.example(path, None, shape)
+    folders._Shelf(folders.Conversion(), 1, folders.Bounds()).put(0, "a/picture", case.content)
+
+
+def _lesson(case: Case) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "01-lesson.md"
+        path.write_bytes(case.content)
+        for step in lessons.read(path).steps:
+            lessons.written(step.text, {})
+            for goal in step.goals:
+                goal.met({}), goal.standing({"near_boundary": 0.1})
+
+
+def _drawing(case: Case) -> None:
+    drawing.read(json.loads(case.content))
+
+
+RUN = "20260101-120000-0123456789abcdef"
+
+
+@functools.cache
+def run_files() -> dict[str, bytes]:
+    """The files of a small finished run, as the engine writes them."""
+    settings = {"data": "moons", "method": "naive", "batches": "1", "samples": "10", "steps": "3"}
+    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, CAKE_RUNS_DIR=folder):
+        task = TASKS["distill"](experiment=Experiment.from_query({**settings, "student.updates": "5"}).to_dict())
+        for update in task:
+            task.frame(update, 0, update.progress >= 1)
+        made = runs.find(task.finish()["run"])
+        return {path.name: path.read_bytes() for path in sorted(made.iterdir()) if path.is_file()}
+
+
+def _run(case: Case) -> str:
+    """All that pages read of a run. What refuses one must not hide the others: lists may not even raise a sentence."""
+    said: list[str] = []
+
+    def try_(read: Callable[[], Any]) -> None:
+        try:
+            read()
+        except CakeError as error:
+            said.append(str(error))
+
+    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, CAKE_RUNS_DIR=folder):
+        place = Path(folder) / RUN
+        place.mkdir()
+        for name, content in {**run_files(), **case.content}.items():
+            if content is not None:
+                (place.parent if name == "index.json" else place).joinpath(name).write_bytes(content)
+        if set(case.content) == {"frames.bin"}:
+            try_(functools.partial(_frames, RUN))
+            return "" if not said else said[0]
+        os.utime(place, (1e9, 1e9))  # so that what the index says of it counts
+        try:
+            found = runs.entries()
+            runs.shared(RUN), runs.belongs_to(RUN, "somebody"), runs.stored_bytes("somebody")
+            studies.like(mock.Mock(digest=lambda: "0"))
+            _listed(found)
+        except CakeError as error:
+            raise AssertionError(f"one run hides all others: {error}") from error
+        for read in (runs.entry, runs.begun, runs.events, runs.edits, runs.metrics, runs.read, runs.check,
+                     _stored, _curves, studies.config_of, studies.preferences, journal.resumable,
+                     keeping.Kept.read):  # fmt: skip
+            try_(functools.partial(read, RUN))
+        try_(lambda: History.load(place))
+        if any(name.endswith(".safetensors") or name in ("run.json", "teacher.json") for name in case.content):
+            try_(lambda: Distillation.restore(RUN))
+    return "" if not said else said[0]
+
+
+def _listed(found: list[runs.Entry]) -> None:
+    """What the page Runs makes of its list."""
+    from pages._ui import run_panels
+
+    for sort in run_panels.SORTS:
+        run_panels.fitting(found, "moons", "all", False, sort)
+    for e in found:
+        run_panels.title_of(e), time.localtime(e.created), run_panels._percent(e.accuracy), e.bytes / 1e6
+
+
+def _curves(run: str) -> None:
+    run_figures.curves({"a": runs.metrics(run)["curves"]})
+
+
+def _stored(run: str) -> None:
+    stored = export.Stored(run)
+    stored.title, stored.edits, stored.threads, stored.in_flight, stored.flat, stored.curves, export._core(stored)
+
+
+def _frames(run: str) -> None:
+    messages = keeping.read_frames(runs.find(run) / "frames.bin")
+    for message in messages[1:]:
+        lessons.frame_facts(message)
+    film.strip(messages[0] if messages else None, messages[1:])
+
+
+@functools.cache
+def _service() -> Any:
+    teacher = black_box.LocalBlackBox(models.build("mlp", (2,), 2, seed=1).eval(), (2,), "ab", budget=10**9)
+    return service.application(teacher)
+
+
+def _request(case: Case) -> str:
+    """A request to a teacher that is served over HTTP."""
+    head, sent = case.content["head"], []
+    names = ("content-type", "accept", "x-meant", "idempotency-key", "authorization")
+    headers = [(k.encode(), str(head[k]).encode("latin-1", "replace")) for k in names if k in head]
+    scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/v1/answers", "raw_path": b"",
+             "query_string": b"", "root_path": "", "scheme": "http", "headers": headers, "client": ("127.0.0.1", 1),
+             "server": ("127.0.0.1", 1)}  # fmt: skip
+    body = iter([{"type": "http.request", "body": case.content["body"], "more_body": False}])
+
+    async def receive() -> dict[str, Any]:
+        return next(body, {"type": "http.disconnect"})
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    asyncio.run(_service()(scope, receive, send))
+    content = b"".join(m.get("body", b"") for m in sent)
+    if sent[0]["status"] >= 500:
+        raise AssertionError(f"status {sent[0]['status']}: {content[:100]}")
+    return json.loads(content)["error"] if sent[0]["status"] >= 400 else ""
+
+
+def _answer(case: Case) -> None:
+    """What somebody else's server answers."""
+    head, waited = case.content["head"], []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/answers":
+            headers = {"retry-after": str(head.get("wait", "")).encode("latin-1", "replace")}
+            return httpx.Response(_status(head), headers=headers, content=case.content["body"])
+        return httpx.Response(200, content=json.dumps(head.get(request.url.path.rpartition("/")[2])).encode())
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if sum(waited) > 600:
+            raise AssertionError(f"waits {sum(waited):,.0f} s because the other says so")
+
+    client = functools.partial(httpx.Client, transport=httpx.MockTransport(answer))
+    with mock.patch.object(black_box.httpx, "Client", client), mock.patch.object(black_box.time, "sleep", sleep):
+        remote = black_box.RemoteBlackBox("http://elsewhere", form=head.get("form", "json"))
+        answers = remote.ask(torch.zeros(3, *remote.shape))
+        if answers.shape != (3, len(remote.classes)) or not answers.isfinite().all():
+            raise AssertionError(f"answers {tuple(answers.shape)} for 3 inputs and {len(remote.classes)} classes")
+        remote.usage().to_dict()
+
+
+def _status(head: Mapping[str, Any]) -> int:
+    return head["status"] if head.get("status") in range(200, 600) else 200
+
+
 READERS: dict[str, Callable[[Case], str | None]] = {
     "teacher": _teacher,
     "zip": _zip,
@@ -174,6 +384,12 @@ READERS: dict[str, Callable[[Case], str | None]] = {
     "arrays": _arrays,
     "link": _link,
     "message": _message,
+    "picture": _picture,
+    "lesson": _lesson,
+    "drawing": _drawing,
+    "run": _run,
+    "request": _request,
+    "answer": _answer,
 }
 
 
@@ -349,6 +565,21 @@ def onnx_files() -> Iterator[Case]:
         "no gradient",
         _onnx([flat, helper.make_node("MatMul", ["f", "w"], ["m"]), helper.make_node("Sign", ["m"], ["z"])], [w]),
     )
+    # Found by fuzzing: each ended in another error than a sentence.
+    for name, to in (("whole numbers", TensorProto.INT64), ("truth values", TensorProto.BOOL)):
+        cast = helper.make_node("Cast", ["m"], ["z"], to=to)
+        yield case(f"answers that are {name}", _onnx([flat, helper.make_node("MatMul", ["f", "w"], ["m"]), cast], [w]))
+    yield case("a name that is no UTF-8", good.replace(b"MatMul", b"Mat\x80ul"))
+    functions = onnx.load_from_string(good)
+    functions.functions.add(name="F", domain="own", input=["a"], output=["b"])
+    functions.functions[0].opset_import.add(domain="own", version=1)
+    functions.functions[0].node.add(op_type="F", domain="own", input=["a"], output=["b"])
+    functions.opset_import.add(domain="own", version=1)
+    functions.graph.node[0].CopyFrom(helper.make_node("F", ["x"], ["f"], domain="own"))
+    yield case("a function that calls itself", functions.SerializeToString())
+    functions.functions[0].node[0].CopyFrom(helper.make_node("Flatten", ["a"], ["b"]))
+    functions.graph.node[0].input.append("w")
+    yield case("a function that is given too much", functions.SerializeToString())
     cycle = onnx.load_from_string(good)
     cycle.graph.node[0].input[0] = "z"
     yield case("a graph that runs in a circle", cycle.SerializeToString())
@@ -399,6 +630,10 @@ def zips() -> Iterator[Case]:
     yield case("a million names", _zipped({f"a/{i}.png": b"" for i in range(120_000)}, zipfile.ZIP_STORED))
     yield case("control characters in a name", _zipped({**images, "a/\x1b[2J.png": _png(1)}))
     yield case("text that turns around in a name", _zipped({**images, "a/\u202egnp.exe": _png(1)}))
+    nameless = bytearray(good)  # found by fuzzing
+    first = nameless.find(b"PK\1\2")
+    nameless[first + 28 : first + 34] = bytes(2) + bytes((len("a/0.png"), 0)) + bytes(2)  # its name counts as an extra
+    yield case("a member without a name", bytes(nameless))
     yield case("one class only", _zipped({f"a/{i}.png": _png(i) for i in range(20)}))
     yield case("no folders", _zipped({f"{i}.png": _png(i) for i in range(20)}))
     yield case("nothing in it", _zipped({}))
@@ -425,13 +660,8 @@ def zips() -> Iterator[Case]:
 
 def _header_of(width: int, height: int) -> bytes:
     """A PNG that says it is so large, and holds next to nothing."""
-    import zlib
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
     size = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", size) + _chunk(b"IDAT", zlib.compress(b"\0")) + _chunk(b"IEND", b"")
 
 
 def csvs() -> Iterator[Case]:
@@ -496,6 +726,34 @@ def npzs() -> Iterator[Case]:
     yield case("five channels", images=np.zeros((20, 8, 8, 5), np.uint8), labels=y)
     yield case("no pixels", images=np.zeros((20, 0, 8), np.uint8), labels=y)
     yield case("no images", images=x[:0], labels=y[:0])
+    yield case("complex numbers for labels", images=x, labels=y + 1j)
+    yield case("dates for labels", images=x, labels=y.astype("M8[s]"))
+    labels = io.BytesIO()
+    np.save(labels, y)
+    for name, text in [
+        (
+            "that promises more than there is",
+            "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000, 32, 32, 3), }",
+        ),
+        ("with a bracket that never closes", "{'descr': '|u1', 'fortran_order': False, 'shape': (20, 8, 8, }"),
+        (
+            "nested five hundred deep",
+            "{'descr': '|u1', 'fortran_order': False, 'shape': " + "(" * 500 + ")" * 500 + ", }",
+        ),
+        ("with a shape of truth values", "{'descr': '|u1', 'fortran_order': False, 'shape': (True, 8, 8), }"),
+        ("with a negative shape", "{'descr': '|u1', 'fortran_order': False, 'shape': (-20, 8, -8), }"),
+        ("with a type inside of a type", "{'descr': ('|u1', (8, 8)), 'fortran_order': False, 'shape': (20,), }"),
+    ]:
+        content = _zipped({"images.npy": _npy(text, x.tobytes()), "labels.npy": labels.getvalue()})
+        yield Case("arrays", f"npz: a header {name}", content, "train.npz")
+    stored = {f"{k}.npy": black_box.packed(v) for k, v in (("images", x), ("labels", y))}
+    yield Case("arrays", "npz: rarely packed", _zipped(stored, zipfile.ZIP_LZMA), "train.npz")
+    twice = io.BytesIO()  # found by fuzzing: one of them was checked, and the other one was read
+    with zipfile.ZipFile(twice, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in ("images.npy", "images.npy", "labels.npy"):
+            archive.writestr(name, stored[name])
+    yield Case("arrays", "npz: the same name twice", twice.getvalue(), "train.npz")
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**9, 32, 32, 3)})
     yield Case("arrays", "npz: a header of three terabytes", _zipped({"images.npy": header.getvalue()}), "train.npz")
@@ -539,6 +797,9 @@ def links() -> Iterator[Case]:
         ("an unknown part", {"teacher.weights": "1"}),
         ("an attribute of Python", {"__class__": "1"}),
         ("an attribute of a part", {"data.__init__": "1"}),
+        ("a parameter of Python", {"cls": "1"}),
+        ("a parameter of a part's", {"student.info": "1"}),
+        ("another parameter", {"self": "1", "student.cls": "1"}),
         ("settings as a whole", {"settings": "{}"}),
         ("markup", {"method": "<script>alert(1)</script>"}),
         ("text that turns around", {"method": "\u202eekac"}),
@@ -576,3 +837,256 @@ def messages() -> Iterator[Case]:
         ("digits without end", '{"op": "rate", "rate": ' + "9" * 3000 + "}"),
     ]:  # fmt: skip
         yield Case("message", f"message: {name}", text)
+    for name in ("self", "cls", "settings", "version"):  # names of Python's, or of the program's own
+        yield Case(
+            "message", f"message: a setting {name!r}", json.dumps({"op": "set", "settings": {name: 5}}), harmless=True
+        )
+
+
+# -- pictures, lessons, drawings --------------------------------------------------------------------------------------
+
+
+def pictures() -> Iterator[Case]:
+    """Pictures that are cut, changed or something else. (Those in zip files go the same way.)"""
+
+    def case(name: str, content: bytes, harmless: bool = False) -> Case:
+        return Case("picture", f"picture: {name}", content, "one.png", harmless)
+
+    good = _png(7)
+    for kind in ("PNG", "JPEG", "GIF", "WEBP", "BMP"):
+        out = io.BytesIO()
+        Image.new("RGB", (16, 16), (200, 9, 9)).save(out, kind)
+        yield case(f"half a {kind}", out.getvalue()[: len(out.getvalue()) // 2], harmless=kind in ("GIF", "BMP"))
+    # Found by fuzzing: a profile whose name never ends.
+    yield case("a colour profile without an end", good[:33] + _chunk(b"iCCP", b"\xff" * 19) + good[33:])
+    yield case("a text that unpacks to a gigabyte", good[:33] + _chunk(b"zTXt", b"a\0\0" + _bomb()) + good[33:], True)
+    yield case("an image of a gigapixel", _header_of(40_000, 40_000))
+    yield case("an image of no pixels", _header_of(0, 0))
+    for name, content in (("nothing", b""), ("a web page", b"<html>"), ("a pickle", pickle.dumps(_Bomb()))):
+        yield case(name, content)
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+@functools.cache
+def _bomb() -> bytes:
+    """A megabyte of zlib's that is a gigabyte."""
+    packer = zlib.compressobj(9)
+    return b"".join(packer.compress(bytes(2**20)) for _ in range(2**10)) + packer.flush()
+
+
+LESSON = (
+    "---\ntitle: T\nabout: A.\nminutes: 3\npreset: data=moons\n---\n## Run: Go\n- preset: batches=1&samples=20&steps=5"
+    "\n- goal: near_boundary >= 80 % and state = done | It is done\n\nOnly {{near_boundary}} of them.\n"
+)
+
+
+def lesson_files() -> Iterator[Case]:
+    """Files of lessons that bring something into the page, or say what makes no sense."""
+    for name, old, new in [
+        ("no head", "---\n", ""), ("a script in the title", "title: T", "title: <script>alert(1)</script>"),
+        ("an image from elsewhere", "Only", "![a](https://x/y.png) Only"),
+        ("a link that runs", "Only", "[a](javascript:b)"),
+        ("a link by its name", "Only", "[a]: data:text/html,b\nOnly"), ("a comment", "Only", "<!-- a --> Only"),
+        ("minutes in other digits", "minutes: 3", "minutes: \u00b2"),
+        ("minutes without end", "minutes: 3", "minutes: " + "9" * 5000),
+        ("half a minute", "minutes: 3", "minutes: 0.5"), ("no minutes", "minutes: 3\n", ""),
+        ("a preset of another's data", "data=moons", "data=../../etc/passwd"),
+        ("an unknown setting", "steps=5", "cls=5"),
+        ("a preset out of bounds", "steps=5", "steps=99999999999"),
+        ("an unknown fact", "near_boundary >=", "__class__ >="),
+        ("a condition that is none", "near_boundary >= 80 %", "import os"),
+        ("an unknown number", "{{near_boundary}}", "{{x.y}}"),
+        ("an unknown task", "- goal", "- task: shell\n- goal"),
+        ("suspects in other digits", "- preset: batches=1&samples=20&steps=5",
+         "- task: lineup\n- preset: suspects=\u00b2"), ("an unknown item", "- goal", "- run: rm\n- goal"),
+        ("a step of no kind", "## Run", "## Exec"), ("no step", "## Run: Go", "Go"),
+        ("a name with a path", "- goal", "- keep: ../a\n- goal"),
+        ("an unknown page", "- goal", "- links: ../../x\n- goal"),
+        ("a lesson of sixty thousand lines", "Only", "a\n" * 60_000),
+        ("fifty steps", "## Run", "## Explain: A\n\n" * 50 + "## Run"),
+    ]:  # fmt: skip
+        yield Case("lesson", f"lesson: {name}", LESSON.replace(old, new).encode(), "01-lesson.md")
+    for name, content in (("nothing", b""), ("zeros", bytes(1000)), ("no UTF-8", LESSON.encode("utf-16")),
+                          ("a megabyte", b"a" * 2**20), ("a pickle", pickle.dumps(_Bomb()))):  # fmt: skip
+        yield Case("lesson", f"lesson: {name}", content, "01-lesson.md")
+
+
+def drawings() -> Iterator[Case]:
+    """What a drawing board may be made to send."""
+    points = json.loads(good("drawing").content)
+    for name, sent in [
+        ("nothing", None), ("a word", "points"), ("a number", 7), ("an object", {"0": [0, 0, 0]}), ("no points", []),
+        ("a point of words", [*points, ["0", "0", "0"]]), ("a point without a class", [*points, [0, 0]]),
+        ("a point that is none", [*points, math.nan]), ("not a number", [*points, [math.nan, 0, 0]]),
+        ("infinity", [*points, [math.inf, 0, 0]]), ("10^400", [*points, [10**400, 0, 0]]),
+        ("outside", [*points, [1.1, 0, 0]]),
+        ("a class that is none", [*points, [0, 0, 3]]), ("a class below", [*points, [0, 0, -1]]),
+        ("a class of truth", [*points, [0, 0, True]]), ("a class of a fraction", [*points, [0, 0, 0.5]]),
+        ("a class of 10^400", [*points, [0, 0, 10**400]]), ("a hundred thousand points", [[0, 0, 0]] * 10**5),
+        ("one shape", [[x, y, 0] for x, y, _ in points]), ("all at one spot", [[0, 0, i % 2] for i in range(50)]),
+        ("lists in lists", [[[[]]]] * 50),
+    ]:  # fmt: skip
+        yield Case("drawing", f"drawing: {name}", json.dumps(sent))
+
+
+# -- a teacher that is served, and one that others serve --------------------------------------------------------------
+
+
+def _npy(text: str, values: bytes = b"") -> bytes:
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(text) + 1) + text.encode() + b"\n" + values
+
+
+def requests() -> Iterator[Case]:
+    """Requests to a teacher that is served over HTTP."""
+    for name, body in [
+        ("nothing", b""), ("no JSON", b"{"), ("a list", b"[]"), ("no inputs", b'{"meant": [0]}'),
+        ("no classes", b'{"inputs": [[0, 0]]}'),
+        ("nested deep", b"[" * 100_000), ("a class of 10^30", b'{"inputs": [[0, 0]], "meant": [1' + b"0" * 30 + b"]}"),
+        ("a class of a fraction", b'{"inputs": [[0, 0]], "meant": [0.5]}'),
+        ("a class alone", b'{"inputs": [[0, 0]], "meant": 0}'),
+        ("a class that is none", b'{"inputs": [[0, 0]], "meant": [2]}'),
+        ("a negative class", b'{"inputs": [[0, 0]], "meant": [-1]}'),
+        ("words", b'{"inputs": [["a", "b"]], "meant": [0]}'), ("not a number", b'{"inputs": [[NaN, 0]], "meant": [0]}'),
+        ("10^400", b'{"inputs": [[1' + b"0" * 400 + b', 0]], "meant": [0]}'),
+        ("ragged inputs", b'{"inputs": [[0, 0], [0]], "meant": [0, 0]}'),
+        ("a single number", b'{"inputs": 1, "meant": [0]}'),
+        ("inputs of another shape", b'{"inputs": [[0]], "meant": [0]}'),
+    ]:  # fmt: skip
+        yield Case("request", f"request: {name}", {"head": {}, "body": body})
+    header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2), }"
+    for name, text, meant in [
+        ("a header of sixty gigabytes", header.replace("1, 2", "1000000000, 8, 8"), "0"),
+        ("a bracket that never closes", header.replace("(1", "((1"), "0"),
+        ("objects", header.replace("<f4", "|O"), "0"),
+        ("no classes", header, ""), ("a class in other digits", header, "\u00b2"),
+        ("a class of 10^30", header, "1" + "0" * 30),
+        ("half of the values", header.replace("1, 2", "2, 2"), "0,0"), ("words", header.replace("<f4", "<U2"), "0"),
+    ]:  # fmt: skip
+        head = {"content-type": "application/x-npy", "x-meant": meant}
+        yield Case("request", f"npy request: {name}", {"head": head, "body": _npy(text, bytes(8))})
+
+
+TEACHER = {
+    "model": {"shape": [2], "classes": ["a", "b"], "answers": "soft"},
+    "usage": {"per_class": [3, 0], "budget": 10},
+}
+
+
+def answers() -> Iterator[Case]:
+    """What a server may answer that is no teacher's, or that means harm."""
+
+    def case(name: str, body: bytes = b'{"answers": [[0.5, 0.5], [0.5, 0.5], [0.5, 0.5]]}', **head: Any) -> Case:
+        return Case("answer", f"answer: {name}", {"head": {**TEACHER, **head}, "body": body})
+
+    model = TEACHER["model"]
+    for name, told in [
+        ("nothing", None), ("a list", []), ("no shape", {"classes": ["a", "b"]}),
+        ("a shape of words", {**model, "shape": ["2"]}),
+        ("a shape of 10^12", {**model, "shape": [10**6, 10**6]}), ("a negative shape", {**model, "shape": [-2]}),
+        ("a hundred dimensions", {**model, "shape": [1] * 100}), ("no classes", {**model, "classes": []}),
+        ("classes that are a number", {**model, "classes": 2}), ("answers of no kind", {**model, "answers": "none"}),
+    ]:  # fmt: skip
+        yield case(f"a model of {name}", model=told)
+    for name, body in [
+        ("nothing", b""), ("a web page", b"<html>"), ("no UTF-8", b"\xff\xfe"), ("nested deep", b"[" * 100_000),
+        ("a list", b"[]"),
+        ("too few", b'{"answers": [[0.5, 0.5]]}'), ("other classes", b'{"answers": [[1], [1], [1]]}'),
+        ("words", b'{"answers": "soft"}'),
+        ("not a number", b'{"answers": [[NaN, 0], [0, 0], [0, 0]]}'),
+        ("10^400", b'{"answers": [[1' + b"0" * 400 + b", 0]]}"),
+        ("ragged", b'{"answers": [[0.5, 0.5], [1]]}'),
+    ]:  # fmt: skip
+        yield case(name, body)
+    header = "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }"
+    yield case(
+        "npy that promises sixty gigabytes", _npy(header.replace("3, 2", "1000000000, 8, 8"), bytes(24)), form="npy"
+    )
+    yield case("npy of objects", _npy(header.replace("<f4", "|O"), bytes(24)), form="npy")
+    yield case("JSON where npy was asked for", form="npy")
+    yield case("a usage of nothing", usage=None)
+    yield case("a usage of words", usage={"per_class": "many", "budget": "none"})
+    yield case("wait for eleven days", status=429, wait="999999")
+    yield case("wait in other digits", status=503, wait="\u00b2")
+    yield case("spent, and no reason", b"", status=402)
+    yield case("refused, for a list of reasons", b'{"error": [1, 2]}', status=400)
+
+
+# -- what is left of a run --------------------------------------------------------------------------------------------
+
+
+def damaged_runs() -> Iterator[Case]:
+    """Folders of runs in which something else stands than what the engine writes."""
+    files = run_files()
+    config, result = (json.loads(files[name]) for name in ("config.json", "run.json"))
+
+    def case(name: str, **content: Any) -> Case:
+        packed = {
+            k.replace("__", "."): v if isinstance(v, bytes | None) else json.dumps(v).encode()
+            for k, v in content.items()
+        }
+        return Case("run", f"run: {name}", packed)
+
+    yield case("settings are a number", config__json={**config, "experiment": 7}, run__json=None)
+    yield case("data are a number", config__json={**config, "experiment": {"data": 7}}, run__json=None)
+    yield case("settings are a word", run__json={**result, "experiment": {"settings": "a"}, "begun": None})
+    yield case("numbers are words", run__json={**result, "outcome": {"student_accuracy": "high", "samples": "many"}})
+    yield case(
+        "numbers beyond all bounds", run__json={**result, "outcome": {"student_accuracy": 10**400, "samples": 1e300}}
+    )
+    batches = {"batches": "a", "samples": [1]}
+    yield case("batches are a word", config__json={**config, "experiment": {"settings": batches}}, run__json=None)
+    yield case("made in the year 10^9", config__json={**config, "created": 3e16})
+    yield case("made at no time", config__json={**config, "created": "today", "kind": 5, "owner": ["a"]})
+    yield case("an owner that can't be written", config__json={**config, "owner": "\ud800"})
+    yield case("results are a list", run__json=[1])
+    yield case("digests are a list", run__json={**result, "digests": ["a"]})
+    yield case("digests of files elsewhere", run__json={**result, "digests": {"../../../etc/passwd": "a"}})
+    yield case("nested deep", run__json=b'{"a":' * 100_000, config__json=b"[" * 100_000, events__jsonl=b"[" * 100_000)
+    yield case("edits without settings", events__jsonl={"event": "edited", "time": 1.0})
+    yield case("edits of words", events__jsonl={"event": "edited", "time": 1.0, "snapshots": "a", "settings": "b"})
+    yield case("events of no kind", events__jsonl={"event": ["edited"], "time": math.inf})
+    yield case(
+        "planned edits of words", run__json=None, config__json={**config, "planned": ["a", [1], 5], "every": "a"}
+    )
+    yield case("seen as a word", run__json=None, place__json={"seen": "a"})
+    yield case(
+        "losses are a word", metrics__json={"curves": {"synthesis": "a", "student": {"step": [1], "loss": "high"}}}
+    )
+    yield case("a pass that is a list", share__json={"pass": ["a"]}, marks__json={"note": 5, "star": []})
+    yield case("a study without settings", study__json={"digest": "0"})
+    yield case("a study that is a list", study__json=[1])
+    yield case("preferences of words", preferences__jsonl=b'["a", "b"]\n[Infinity, {}]\n\xe0\n[1, 2]')
+    yield case("an index of words", index__json={"version": runs.INDEX_VERSION, "runs": {RUN: [10**18, {"run": 5}]}})
+    yield case("an index that is a list", index__json={"version": runs.INDEX_VERSION, "runs": [1]})
+    older = {k: v for k, v in result.items() if k != "digests"}
+    for name in ("history", "samples", "student"):
+        cut = {f"{name}__safetensors": files[f"{name}.safetensors"][:50]}
+        yield case(f"{name} cut, of an older version", run__json=older, **cut)
+        yield case(
+            f"{name} of something else", run__json=older, **{f"{name}__safetensors": save({"w": torch.zeros(2)})}
+        )
+    card = json.loads(files["teacher.json"])
+    for name, wrong in (("data", 7), ("data", {}), ("format", "../x"), ("accuracy", [1]), ("extra", 1)):
+        yield case(f"a teacher's card with {name} = {wrong!r}", teacher__json={**card, name: wrong})
+    frames = files["frames.bin"]
+    yield case("frames that are cut", frames__bin=frames[: len(frames) // 3])
+    yield case("frames of nothing", frames__bin=b"")
+    yield case("frames of four gigabytes", frames__bin=b"\xff\xff\xff\xff" + frames)
+    for name, header, arrays_ in [
+        (
+            "a scene without arrays",
+            {"type": "scene", "kind": "points", "classes": ["a"], "shape": [2], "half_width": 1},
+            {},
+        ),
+        ("a scene of no kind", {"type": "scene", "kind": "a"}, {}),
+        ("a sheet of 10^9 images", {"type": "scene", "kind": "images", "classes": ["a"], "shape": [1, 8, 8]}, {}),
+    ]:
+        frame = {"type": "frame", "t": 0, "stage": "synthesis", "progress": 0, "step": 1, "total": 1, "batches": [0, 0],
+                 "sheet": 10**9, "in_flight": 1, "each": 1}  # fmt: skip
+        sheet = {"images": np.zeros((1, 1, 8, 8), np.uint8), "ids": np.zeros(1, "<u4"), "labels": np.zeros(1, "<u2"),
+                 "range": np.zeros((1, 2), "<f4")}  # fmt: skip
+        messages = (encode(header, arrays_), encode(frame, sheet), encode({**frame, "losses": {"a": "b"}}, sheet))
+        yield case(name, frames__bin=b"".join(struct.pack("<I", len(m)) + m for m in messages))

@@ -73,6 +73,8 @@ def info(name: str) -> DatasetInfo:
     Raises:
         CakeError: there is no such data set.
     """
+    if not isinstance(name, str):
+        raise CakeError(f"A data set is called by its name, and {str(name)[:60]} is none.")
     name = ALIASES.get(name, name)
     if own.is_own(name):
         if (found := own.find(name)) is None:

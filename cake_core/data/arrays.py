@@ -7,13 +7,16 @@ any array is; nothing is ever unpickled.
 
 from __future__ import annotations
 
+import math
 import re
+import struct
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,11 +28,12 @@ from .base import Dataset, DatasetInfo
 if TYPE_CHECKING:
     from . import DataConfig
 
-__all__ = ["describe", "discover", "is_here", "new_folder", "normalisation", "read", "write"]
+__all__ = ["describe", "discover", "is_here", "new_folder", "normalisation", "npy_values", "read", "write"]
 
 MOST_BYTES = 4 * 2**30  # of one array, unpacked
 SIDES = (4, 512)  # pixels
 MOST_CLASSES = 1000
+AT_ONCE = 2**26  # bytes that are unpacked at once
 PARTS = ("train", "test")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
@@ -181,10 +185,10 @@ def _headers(path: Path) -> tuple[int, int, int]:
     where = f"{path.parent.name}/{path.name}"
     try:
         with zipfile.ZipFile(path) as archive:
-            (shape, dtype), (labels, kind) = (_header(archive, f"{name}.npy") for name in ("images", "labels"))
+            (shape, dtype), (labels, kind) = (_header(archive, name) for name in ("images", "labels"))
     except KeyError:
         raise CakeError(f"{where} must hold the two arrays 'images' and 'labels'; save it with numpy.savez.") from None
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, SyntaxError) as error:
+    except UNREADABLE as error:
         raise CakeError(f"{where} can't be read ({error}). Save it again with numpy.savez.") from None
     size = np.prod(shape, dtype=object) * dtype.itemsize
     if size > MOST_BYTES:
@@ -204,19 +208,79 @@ def _headers(path: Path) -> tuple[int, int, int]:
     return (shape[3] if len(shape) == 4 else 1, *shape[1:3])
 
 
-def _header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype]:
-    with archive.open(member) as f:
-        version = np.lib.format.read_magic(f)
+def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """What an .npy file says that it holds: its shape, whether in Fortran's order, and its type. Then come the values.
+
+    Args:
+        file: at its beginning.
+
+    Raises:
+        ValueError: the header is damaged.
+    """
+    try:
+        version = np.lib.format.read_magic(file)
         reading = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = reading(f)
+        shape, fortran, dtype = reading(file)
+    except (ValueError, TypeError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError) as error:
+        raise ValueError(f"its header is damaged: {str(error)[:200]}") from None
+    if not all(type(n) is int and n >= 0 for n in shape):
+        raise ValueError(f"its header is damaged: {shape} is no shape")
+    return shape, fortran, dtype
+
+
+def npy_values(file: IO[bytes], size: int) -> np.ndarray:
+    """The numbers of an .npy file. Pickles are never opened, and no more memory is taken than there are values.
+
+    Args:
+        file: at its beginning.
+        size: bytes that it has, unpacked.
+
+    Raises:
+        ValueError: the file is damaged, or holds no numbers.
+    """
+    shape, fortran, dtype = npy_header(file)
+    if dtype.kind not in "biufc" or dtype.subdtype:
+        raise ValueError(f"it holds {dtype}, which are no numbers")
+    promised, there = math.prod(shape) * dtype.itemsize, size - file.tell()
+    if promised != there:
+        raise ValueError(f"its header promises {promised:,} bytes of values, and there are {there:,}")
+    values = np.empty(math.prod(shape), dtype)
+    raw, at = memoryview(values).cast("B") if values.size else memoryview(b""), 0
+    while at < len(raw) and (part := file.read(min(AT_ONCE, len(raw) - at))):
+        raw[at : at + len(part)] = part
+        at += len(part)
+    if at < len(raw) or file.read(1):
+        raise ValueError("it was cut short")
+    return np.ascontiguousarray(values.reshape(shape, order="F" if fortran else "C"))
+
+
+# What files of arrays raise that are damaged: theirs, and those of the zip files that they are.
+UNREADABLE = (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError,
+              IndexError, struct.error)  # fmt: skip
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
+    """Where an array lies, which is there once and packed as numpy does it."""
+    found = archive.getinfo(f"{name}.npy")
+    if archive.namelist().count(found.filename) > 1:
+        raise ValueError(f"it holds '{name}' twice")
+    if found.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"'{name}' is packed in a rare way")
+    return found
+
+
+def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype]:
+    member = _member(archive, name)
+    with archive.open(member) as f:
+        shape, _, dtype = npy_header(f)
     return shape, dtype
 
 
 def _array(path: Path, name: str) -> np.ndarray:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return np.ascontiguousarray(arrays[name])
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        with zipfile.ZipFile(path) as archive, archive.open(member := _member(archive, name)) as f:
+            return npy_values(f, member.file_size)
+    except UNREADABLE as error:
         raise CakeError(f"{path.parent.name}/{path.name} can't be read ({error}). Save it again.") from None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,10 +27,11 @@ def read(points: Sequence[Any], seed: int = 0) -> Examples:
     Raises:
         CakeError: there are too few or too many, of one class only, or something else than points.
     """
-    if not isinstance(points, Sequence) or isinstance(points, str) or not all(map(_is_point, points)):
-        raise CakeError("The drawing could not be understood. Clear it and draw again.")
-    if len(points) > MOST:
+    several = isinstance(points, Sequence) and not isinstance(points, str)
+    if several and len(points) > MOST:
         raise CakeError(f"The drawing has {len(points):,} points; at most {MOST:,} can be used. Take some back.")
+    if not several or not all(map(_is_point, points)):
+        raise CakeError("The drawing could not be understood. Clear it and draw again.")
     counts = [sum(c == k for *_, c in points) for k in range(len(CLASSES))]
     used = [k for k, n in enumerate(counts) if n]
     if len(used) < 2:
@@ -50,5 +50,5 @@ def _is_point(point: Any) -> bool:
     if not isinstance(point, Sequence) or isinstance(point, str) or len(point) != 3:
         return False
     *place, label = point
-    numbers = all(isinstance(v, int | float) and math.isfinite(v) and abs(v) <= SIDE for v in place)
+    numbers = all(isinstance(v, int | float) and -SIDE <= v <= SIDE for v in place)
     return numbers and type(label) is int and 0 <= label < len(CLASSES)

@@ -41,7 +41,7 @@ SUSPICIOUS_RATIO = 200  # images hardly shrink in a zip
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # how a zip file begins; the second one is empty
 
 
-# What Pillow's readers raise at damaged files.
+# What Pillow's readers, and those of zip files, raise at damaged files.
 BROKEN = (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error,
           zlib.error, OverflowError)  # fmt: skip
 
@@ -244,7 +244,7 @@ class _Zip(_Files):
             )
         try:
             self.archive = zipfile.ZipFile(file)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        except (*BROKEN, zipfile.BadZipFile, NotImplementedError):
             raise CakeError("The zip file is damaged or cut short. Make it, or load it up, once more.") from None
         self.members: dict[str, zipfile.ZipInfo] = {}
         self._judge(self.archive.infolist())
@@ -257,7 +257,7 @@ class _Zip(_Files):
         try:
             with self.archive.open(member) as f:
                 content = f.read(member.file_size + 1)  # never more than it said
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError):
+        except (*BROKEN, zipfile.BadZipFile, NotImplementedError, RuntimeError):
             raise CakeError(f"'{_short(name)}' in the zip file is damaged. Make the zip file once more.") from None
         if len(content) != member.file_size:
             raise CakeError(f"'{_short(name)}' has another size than the zip file says. Make the zip file once more.")
@@ -288,8 +288,8 @@ class _Zip(_Files):
         """Whether a member is a file that counts; refused where it should not be there."""
         name = member.orig_filename
         where = f"'{_short(name)}' in the zip file"
-        if not all(c.isprintable() for c in name):
-            raise CakeError(f"{where} has control characters in its name. Rename the file.")
+        if not member.filename or not all(c.isprintable() for c in name):
+            raise CakeError(f"{where} has no name, or control characters in it. Rename the file.")
         if "\\" in name or name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in name.split("/"):
             raise CakeError(f"{where} would lie outside of its folder. Make the zip file from one plain folder.")
         if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -500,6 +500,6 @@ def _holds_archive(content: bytes) -> bool:
         return False
     try:
         zipfile.ZipFile(io.BytesIO(content)).close()
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
+    except (*BROKEN, zipfile.BadZipFile, NotImplementedError):
         return False
     return True

@@ -33,6 +33,6 @@ def find(name: str) -> type[Method]:
     Raises:
         CakeError: there is none.
     """
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise CakeError(f"There is no method '{name}'. Choose one of: {', '.join(METHODS)}.")
     return METHODS[name]

@@ -190,7 +190,7 @@ class Method(ABC):
         self.weights = {**self.fixed_weights, **settings}
 
     @classmethod
-    def config_for(cls, data: DatasetInfo | None = None, **settings: Any) -> MethodConfig:
+    def config_for(cls, data: DatasetInfo | None = None, /, **settings: Any) -> MethodConfig:
         """The default settings for a data set (the kind's preset, then the set's own), with some changed.
 
         Raises:
