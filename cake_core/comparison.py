@@ -445,9 +445,7 @@ class StudentComparison(Iterator[Update]):
             parts |= {} if self._answers.complete else {"answers": answers}
             if self._answers.complete:
                 self._pieces.put("answers", answers.values, answers.tensors)
-        halfway.keep(
-            joined(parts, {"pace": pace.to_dict(), "looks": [asdict(p) for p in self.looks[pace.first :]]})
-        )
+        halfway.keep(joined(parts, {"pace": pace.to_dict(), "looks": [asdict(p) for p in self.looks[pace.first :]]}))
 
     def _resumed(self, halfway: Halfway | None, students: Mapping[str, StudentTraining]) -> Pace | None:
         """Puts the students of a seed back to where they were stored last; None where they have to begin."""

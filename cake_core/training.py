@@ -265,9 +265,7 @@ class Training(Iterator[TrainStep]):
     def _restore(self, moment: Piece) -> None:
         """Puts everything back as it was at a moment."""
         values, tensors = moment.values, moment.tensors
-        self._network.load_state_dict(
-            {k.partition(".")[2]: t for k, t in tensors.items() if k.startswith("network.")}
-        )
+        self._network.load_state_dict({k.partition(".")[2]: t for k, t in tensors.items() if k.startswith("network.")})
         self._done, self._mean = values["update"], values["loss"]
         if self._done == self._config.updates:
             self._network.eval()
