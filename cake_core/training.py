@@ -18,7 +18,7 @@ from .errors import CakeError
 from .pieces import Halfway, Piece
 from .rng import generator
 
-__all__ = ["TrainConfig", "TrainStep", "Training", "augmented", "optimiser_of", "train"]
+__all__ = ["TrainConfig", "TrainStep", "Training", "augmented", "optimiser_of", "put_back", "state_of", "train"]
 
 SECONDS_BETWEEN_STEPS = 0.03  # of the iterator: short enough for a pause to be felt at once
 
@@ -166,14 +166,12 @@ class Training(Iterator[TrainStep]):
         """
         if not self._done:
             return None
-        tensors = {f"network.{k}": t for k, t in self._network.state_dict().items()}
         values = {"update": self._done, "loss": self._mean}
         if self._done == self._config.updates:
-            return Piece(values, tensors)
-        for number, weight in enumerate(self._network.parameters()):
-            tensors |= {f"optimiser.{number}.{k}": t for k, t in self._optimiser.state[weight].items()}
+            return Piece(values, {f"network.{k}": t for k, t in self._network.state_dict().items()})
+        tensors, rate = state_of(self._network, self._optimiser)
         tensors |= {"order": self._order, "now": self._rng.get_state()}
-        return Piece({**values, "place": self._place, "rate": float(self._optimiser.param_groups[0]["lr"])}, tensors)
+        return Piece({**values, "place": self._place, "rate": rate}, tensors)
 
     def go_on(self, moment: Piece) -> None:
         """Goes on from a moment, before the first step is asked for; the next step is the one behind it."""
@@ -265,24 +263,12 @@ class Training(Iterator[TrainStep]):
     def _restore(self, moment: Piece) -> None:
         """Puts everything back as it was at a moment."""
         values, tensors = moment.values, moment.tensors
-        self._network.load_state_dict({k.partition(".")[2]: t for k, t in tensors.items() if k.startswith("network.")})
         self._done, self._mean = values["update"], values["loss"]
         if self._done == self._config.updates:
+            put_back(self._network, moment)
             self._network.eval()
             return
-        optimiser = self._optimiser
-        for number, weight in enumerate(self._network.parameters()):
-            start = f"optimiser.{number}."
-            for key in [k for k in tensors if k.startswith(start)]:
-                like = weight.detach() if tensors[key].shape == weight.shape and key != f"{start}step" else None
-                kept = tensors[key].to(weight.device) if like is None else torch.empty_like(like).copy_(tensors[key])
-                optimiser.state[weight][key.removeprefix(start)] = kept
-        for group in optimiser.param_groups:
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(values["rate"])
-            else:
-                group["lr"] = values["rate"]
-        self._schedule.last_epoch, self._schedule._step_count = self._done, self._done + 1
+        put_back(self._network, moment, self._optimiser, self._schedule)
         self._place, self._order, self._inside = values["place"], tensors["order"], tensors["now"]
 
 
@@ -310,6 +296,52 @@ def optimiser_of(
     if kind == "adam":
         return torch.optim.AdamW(network.parameters(), **common, capturable=cuda)
     return torch.optim.SGD(network.parameters(), **common, momentum=0.9, nesterov=True)
+
+
+def state_of(network: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], float]:
+    """All that the next step of a training depends on, but for its random numbers: tensors by name, and the step size.
+
+    Args:
+        network: what learns.
+        optimiser: of its weights, in one group.
+    """
+    tensors = {f"network.{k}": t for k, t in network.state_dict().items()}
+    for number, weight in enumerate(network.parameters()):
+        tensors |= {f"optimiser.{number}.{k}": t for k, t in optimiser.state[weight].items()}
+    return tensors, float(optimiser.param_groups[0]["lr"])
+
+
+def put_back(
+    network: nn.Module,
+    moment: Piece,
+    optimiser: torch.optim.Optimizer | None = None,
+    schedule: torch.optim.lr_scheduler.OneCycleLR | None = None,
+) -> None:
+    """The inverse of `state_of`.
+
+    Args:
+        network: whose weights are replaced.
+        moment: with the tensors, and the values "update" and "rate".
+        optimiser, schedule: before their first step; None where nothing more is learned.
+    """
+    tensors = moment.tensors
+    network.load_state_dict({k.partition(".")[2]: t for k, t in tensors.items() if k.startswith("network.")})
+    if optimiser is None:
+        return
+    for number, weight in enumerate(network.parameters()):
+        start = f"optimiser.{number}."
+        for key in [k for k in tensors if k.startswith(start)]:
+            kept = tensors[key].to(weight.device)
+            if kept.shape == weight.shape and key != f"{start}step":  # as the weights lie in memory
+                kept = torch.empty_like(weight.detach()).copy_(kept)
+            optimiser.state[weight][key.removeprefix(start)] = kept
+    for group in optimiser.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(moment.values["rate"])
+        else:
+            group["lr"] = moment.values["rate"]
+    schedule.last_epoch = moment.values["update"]
+    schedule._step_count = schedule.last_epoch + 1
 
 
 def augmented(x: Tensor, crop: int, flip: bool, rng: torch.Generator) -> Tensor:
