@@ -16,6 +16,7 @@ from . import teacher as teachers
 from .detection import EPS, TITLES
 from .errors import CakeError
 from .lineup import LineUp, LineUpConfig, Suspect, verdicts
+from .pieces import NOWHERE, Pieces
 from .teacher import Teacher, TeacherCard
 
 __all__ = ["LIMITS", "audit", "findings", "report", "shown", "verdict"]
@@ -42,6 +43,7 @@ def audit(
     model: str,
     candidates: Sequence[str],
     config: LineUpConfig,
+    pieces: Pieces = NOWHERE,
 ) -> LineUp:
     """A line-up of one suspect and named teachers; iterate over it to run it.
 
@@ -51,6 +53,7 @@ def audit(
         model: its architecture.
         candidates: names of teachers, as `teacher.load` takes them.
         config: data, probes, null students, seed.
+        pieces: as a line-up takes them.
 
     Raises:
         CakeError: the file can't be used or does not fit; there are fewer than two candidates, or one learned other
@@ -95,6 +98,7 @@ def audit(
         counts=(config.probes.count,),
         teachers=[teachers.load(n) for n in candidates],
         students=[Teacher(card, network)],
+        pieces=pieces,
     )
 
 

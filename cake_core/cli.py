@@ -213,6 +213,7 @@ def train_teacher(arguments: argparse.Namespace) -> dict[str, Any]:
     from . import data, devices
     from . import teacher as teachers
     from .models import build
+    from .pieces import Pieces
 
     changes = _pairs(arguments.set)
     noise = {k.removeprefix("data."): changes.pop(k) for k in list(changes) if k.startswith("data.")}
@@ -222,37 +223,46 @@ def train_teacher(arguments: argparse.Namespace) -> dict[str, Any]:
     build(arguments.model, info.shape, len(info.classes))  # refused before anything is downloaded
     for _ in _shown(data.images.download(config.name), f"downloading {config.name}", lambda share: share):
         pass
+    recipe = teachers.recipe(config.name, arguments.model, **changes)
+    spec = {"data": config.to_dict(), "model": arguments.model, "recipe": recipe.to_dict(), "seed": arguments.seed}
+    pieces = Pieces.of("train-teacher", {**spec, "images": arguments.images}, device.type)
     training = teachers.TeacherTraining(
         data.load(config).to(device),
         config,
         arguments.model,
-        teachers.recipe(config.name, arguments.model, **changes),
+        recipe,
         seed=arguments.seed,
         name=f"{config.name}/{arguments.name or arguments.model}",
         images=arguments.images,
         rounding=arguments.round,
+        halfway=pieces.halfway("training"),
     )
     for _ in _shown(training, f"training {arguments.model} on {config.name}", lambda s: s.update / s.total):
         pass
     folder = Path(arguments.out) if arguments.out else teachers.SHIPPED_FOLDER
     card = training.teacher.save(folder / config.name, arguments.name or arguments.model)
+    pieces.end()
     return {**card.__dict__, "accuracy": card.accuracy.to_dict()}
 
 
 def train_diffusion(arguments: argparse.Namespace) -> dict[str, Any]:
     from . import data, devices, diffusion
+    from .pieces import Pieces
 
     config = diffusion.DiffusionConfig.from_query(_pairs(arguments.set))
     info = data.info(arguments.data)
     for _ in _shown(data.images.download(info.name), f"downloading {info.name}", lambda share: share):
         pass
-    dataset = data.load(data.DataConfig(name=info.name)).to(devices.choose(arguments.device))
-    training = diffusion.DiffusionTraining(
-        dataset, config, seed=arguments.seed, name=arguments.name or info.name, images=arguments.images
-    )
+    device = devices.choose(arguments.device)
+    dataset = data.load(data.DataConfig(name=info.name)).to(device)
+    spec = {"data": info.name, "config": config.to_dict(), "seed": arguments.seed, "images": arguments.images}
+    pieces = Pieces.of("train-diffusion", spec, device.type)
+    about = {"seed": arguments.seed, "name": arguments.name or info.name, "images": arguments.images}
+    training = diffusion.DiffusionTraining(dataset, config, **about, halfway=pieces.halfway("training"))
     for _ in _shown(training, f"training a diffusion model on {info.name}", lambda s: s.update / s.total):
         pass
     card = training.model.save(Path(arguments.out) if arguments.out else diffusion.SHIPPED_FOLDER)
+    pieces.end()
     return card.__dict__
 
 

@@ -6,7 +6,7 @@ import math
 import statistics
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -15,12 +15,13 @@ from torch.nn import functional as F
 
 from . import data, evaluation
 from .budget import Budget, fit
-from .errors import CakeError
+from .errors import CakeError, disk_is_full
 from .evaluation import Rate
 from .methods import find
 from .oracle import Oracle
+from .pieces import NOWHERE, Halfway, Piece, Pieces, joined
 from .pipeline import Distillation, Experiment, Update, need_examples, noise_only
-from .student import KDConfig, Lesson, StudentConfig, StudentTraining, TeacherLogits
+from .student import KDConfig, Lesson, StudentConfig, StudentTraining, TeacherLogits, fresh
 from .synthesis import Synthesis
 from .synthetic import Problem, SyntheticSet
 from .teacher import Teacher
@@ -55,6 +56,7 @@ class MethodComparison(Iterator[Update]):
         settings: settings of a method that differ from its defaults, by the method's name.
         budget: what all get the same of.
         amount: how much of it, for each method and seed; with "samples" the settings say it.
+        pieces: where what is finished is stored, to go on from.
 
     Attributes:
         experiments: every run, in order; with a budget other than samples their settings are fitted to it first.
@@ -70,12 +72,13 @@ class MethodComparison(Iterator[Update]):
         settings: Mapping[str, Mapping[str, Any]] | None = None,
         budget: Budget = "samples",
         amount: float = 0,
+        pieces: Pieces = NOWHERE,
     ):
         need_examples(experiment.data, "methods can't be compared on it, for nothing judges all of them alike")
         self.experiment, self.methods, self.seeds = experiment, list(methods), seeds
         self.rows: list[dict[str, Any]] = []
         self.refused: dict[str, str] = {}
-        self._budget, self._amount = budget, amount
+        self._budget, self._amount, self._pieces = budget, amount, pieces
         shared = {k: getattr(experiment.settings, k) for k in SHARED}
         # Built now, so that a wrong name or setting is refused before anything is computed.
         self.experiments = [
@@ -113,31 +116,74 @@ class MethodComparison(Iterator[Update]):
             title, share = f"{find(method).title}, seed {experiment.seed}", number / len(self.experiments)
             if method in self.refused:
                 continue
+            if (known := self._pieces.get(f"cell-{number}")) is not None:
+                self._take(method, known.values)
+                yield Update("evaluation", share + 1 / len(self.experiments), title)
+                continue
             run = None
             try:
+                if teacher is None and (first := self._pieces.get("teacher")) is not None:
+                    teacher = yield from self._teacher(self.experiments[first.values["of"]], share)
                 if self._budget != "samples" and method not in fitted:
                     yield Update("synthesis", share, f"{find(method).title}: what does it cost?")
                     teacher = teacher or (yield from self._teacher(experiment, share))
-                    fitted[method] = fit(experiment, teacher, self._budget, self._amount).settings.to_dict()
+                    self._hold(number)
+                    fitted[method] = self._fitted(experiment, teacher)
                 if method in fitted:
                     experiment = experiment.replace(settings=fitted[method])
-                run = Distillation(experiment, teacher=teacher, every=50)
+                run = Distillation(experiment, teacher=teacher, every=50, pieces=self._pieces)
                 for update in run:
                     if update.progress == 1:
-                        self.rows.append({"method": method, **run.outcome.to_dict()})
+                        self._hold(number)
+                        self._keep(number, {"row": {"method": method, **run.outcome.to_dict()}})
                     progress = share + update.progress / len(self.experiments)
                     yield Update(update.stage, progress, title, training=update.training)
             except CakeError as error:
-                self.refused[method] = str(error)
-                if len(self.refused) == len(self.methods):
+                if disk_is_full(error):
                     raise
+                if run is not None and run.teacher is not None:
+                    self._hold(number)
+                self._keep(number, {"refused": str(error)})
             if run is not None:
                 teacher = run.teacher
+                run.forget()
         yield Update("evaluation", 1.0, "Done")
+
+    def _fitted(self, experiment: Experiment, teacher: Teacher) -> dict[str, Any]:
+        """The settings with which a method stays within the budget; measured once, for a clock is no dice."""
+        name = f"fitted-{experiment.method}"
+        if (known := self._pieces.get(name)) is not None:
+            return known.values
+        found = fit(experiment, teacher, self._budget, self._amount).settings.to_dict()
+        self._pieces.put(name, found)
+        return found
+
+    def _hold(self, number: int) -> None:
+        """Notes whose experiment has brought the teacher of all, if none has before."""
+        if self._pieces.get("teacher") is None:
+            self._pieces.put("teacher", {"of": number})
+
+    def _keep(self, number: int, found: dict[str, Any]) -> None:
+        """Stores what a method has come to with a seed, and takes it."""
+        self._pieces.put(f"cell-{number}", found)
+        self._take(self.experiments[number].method, found)
+
+    def _take(self, method: str, found: Mapping[str, Any]) -> None:
+        """Takes what a method has come to with a seed: a row, or the sentence why there is none.
+
+        Raises:
+            CakeError: no method is left.
+        """
+        if "row" in found:
+            self.rows.append(found["row"])
+            return
+        self.refused[method] = found["refused"]
+        if len(self.refused) == len(self.methods):
+            raise CakeError(found["refused"])
 
     def _teacher(self, experiment: Experiment, share: float) -> Generator[Update, None, Teacher]:
         """The teacher of the comparison, trained first where there is none."""
-        run = Distillation(experiment)
+        run = Distillation(experiment, pieces=self._pieces)
         for update in run:
             if run.oracle is not None:
                 break
@@ -212,6 +258,35 @@ class Look:
     agreement: float
 
 
+@dataclass
+class Pace:
+    """Where the students of a seed are, by source.
+
+    Attributes:
+        done: updates.
+        summed: the losses since the latest look; `since`, when that was.
+        waiting: looks by their update, which wait for those of the other students.
+        first: the place of the seed's first look among all looks.
+    """
+
+    done: dict[str, int]
+    summed: dict[str, float]
+    since: dict[str, int]
+    waiting: dict[int, dict[str, Look]]
+    first: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, but for `first`."""
+        waiting = [[u, {k: asdict(p) for k, p in looks.items()}] for u, looks in self.waiting.items()]
+        return {"done": self.done, "summed": self.summed, "since": self.since, "waiting": waiting}
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any], first: int) -> Pace:
+        """The inverse of `to_dict`."""
+        waiting = {u: {k: Look(**p) for k, p in looks.items()} for u, looks in told["waiting"]}
+        return cls(told["done"], told["summed"], told["since"], waiting, first)
+
+
 # What students learn from, and what it is called. Noise is the control, and never left out.
 SOURCES = {
     "samples": "These samples",
@@ -238,6 +313,7 @@ class StudentComparison(Iterator[Update]):
         seeds: how many seeds, from the distillation's own on.
         sources: which of `SOURCES`; the control is added where it is missing.
         kd: settings of "kd".
+        pieces: where what is finished is stored, to go on from.
 
     Attributes:
         epoch: updates in one pass over the synthetic samples.
@@ -260,6 +336,7 @@ class StudentComparison(Iterator[Update]):
         seeds: int = 1,
         sources: Sequence[str] = tuple(SOURCES),
         kd: KDConfig | None = None,
+        pieces: Pieces = NOWHERE,
     ):
         need_examples(run.experiment.data, "students can't be compared on it. Choose a run on a set with examples")
         self.run, self.config, self.seeds, self.kd = run, config, seeds, kd or KDConfig()
@@ -275,6 +352,7 @@ class StudentComparison(Iterator[Update]):
         self.differences: dict[str, dict[str, Any]] = {}
         self.of_teacher: Tensor | None = None
         self._answers = TeacherLogits(run.network, run.dataset)
+        self._pieces = pieces
         self._updates = self._loop()
 
     def __next__(self) -> Update:
@@ -298,8 +376,15 @@ class StudentComparison(Iterator[Update]):
     def _loop(self) -> Iterator[Update]:
         first = self.run.experiment.seed
         self.of_teacher = yield from self._asked(self.run.network, Update("data", 0.0, "Asking the teacher"))
+        if (answers := self._pieces.get("answers")) is not None:
+            self._answers.know(answers)
         for number, seed in enumerate(range(first, first + self.seeds)):
+            if (known := self._pieces.get(f"seed-{seed}")) is not None:
+                step = self._take(seed, known)
+                yield Update("student", (number + 0.99) / self.seeds, f"Seed {seed} is done", training=step)
+                continue
             students = self.begin(seed)
+            looked = len(self.looks)
             for step, source, share in self._lock_step(students, seed):
                 note = f"Training on {SOURCES[source][0].lower()}{SOURCES[source][1:]}, seed {seed}"
                 yield Update("student", (number + 0.98 * share) / self.seeds, note, training=step)
@@ -307,6 +392,7 @@ class StudentComparison(Iterator[Update]):
                 update = Update("student", (number + 0.99) / self.seeds, "Comparing with the teacher", training=step)
                 logits = yield from self._asked(student.network, update)
                 self._judge(source, seed, student.network, logits)
+            self._keep(seed, step, self.looks[looked:])
         yield Update("student", 1.0, "Done", training=step)
 
     def _asked(self, network: nn.Module, update: Update) -> Generator[Update, None, Tensor]:
@@ -323,10 +409,12 @@ class StudentComparison(Iterator[Update]):
         Yields:
             The step, whose it is, and the share of all steps that are done.
         """
-        done = dict.fromkeys(students, 0)
-        summed = dict.fromkeys(students, 0.0)  # of the losses since the latest look
-        waiting: dict[int, dict[str, Look]] = {0: {k: self._look(k, seed, 0, None, s) for k, s in students.items()}}
-        since = dict.fromkeys(students, 0)
+        halfway = self._pieces.halfway(f"halfway-{seed}")
+        pace = self._resumed(halfway, students)
+        if pace is None:
+            start = {k: self._look(k, seed, 0, None, s) for k, s in students.items()}
+            pace = Pace(*(dict.fromkeys(students, zero) for zero in (0, 0.0, 0)), {0: start}, len(self.looks))
+        done, summed, since, waiting = pace.done, pace.summed, pace.since, pace.waiting
         while True:
             # Looks are shown when all students have come so far, so that the lines of a chart are of equal length.
             for update in [u for u, looks in waiting.items() if len(looks) == len(students)]:
@@ -335,6 +423,7 @@ class StudentComparison(Iterator[Update]):
             source = min(done, key=done.get)
             if done[source] == self.config.updates:
                 return
+            self._store(halfway, students, pace)
             step = next(students[source])
             summed[source] += step.loss * (step.update - done[source])
             done[source] = step.update
@@ -344,6 +433,72 @@ class StudentComparison(Iterator[Update]):
                 waiting.setdefault(step.update, {})[source] = look
                 summed[source], since[source] = 0.0, step.update
             yield step, source, sum(done.values()) / (len(done) * self.config.updates)
+
+    # -- what is stored to go on from ----------------------------------------------------------------------------------
+
+    def _store(self, halfway: Halfway | None, students: Mapping[str, StudentTraining], pace: Pace) -> None:
+        """Stores all students of a seed as they are now, now and then: all of one moment, with their curves."""
+        if halfway is None or not halfway.due:
+            return
+        parts = {k: moment for k, s in students.items() if (moment := s.moment()) is not None}
+        if "kd" in parts and not (self._answers.complete and self._pieces.get("answers") is not None):
+            answers = self._answers.known()
+            parts |= {} if self._answers.complete else {"answers": answers}
+            if self._answers.complete:
+                self._pieces.put("answers", answers.values, answers.tensors)
+        halfway.keep(joined(parts, {"pace": pace.to_dict(), "looks": [asdict(p) for p in self.looks[pace.first :]]}))
+
+    def _resumed(self, halfway: Halfway | None, students: Mapping[str, StudentTraining]) -> Pace | None:
+        """Puts the students of a seed back to where they were stored last; None where they have to begin."""
+        moment = None if halfway is None else halfway.begun()
+        if moment is None:
+            return None
+        parts = moment.values["parts"]
+        for source in parts.keys() & students.keys():
+            students[source].go_on(moment.part(source))
+        if "answers" in parts:
+            self._answers.know(moment.part("answers"))
+        pace = Pace.from_dict(moment.values["pace"], len(self.looks))
+        self.looks += [Look(**p) for p in moment.values["looks"]]
+        return pace
+
+    def _keep(self, seed: int, step: TrainStep, looks: Sequence[Look]) -> None:
+        """Stores what the students of a seed have come to."""
+        if self._pieces.folder is None:
+            return
+        if "kd" in self.sources and self._pieces.get("answers") is None:
+            answers = self._answers.known()
+            self._pieces.put("answers", answers.values, answers.tensors)
+        values = {"step": asdict(step), "looks": [asdict(p) for p in looks]}
+        values["results"] = [asdict(r) for r in self.results if r.seed == seed]
+        tensors = {f"confusion.{k}": m for k, m in self.confusion.items()}  # of all seeds until now
+        if seed == self.run.experiment.seed:
+            values["differences"] = self.differences
+            tensors |= {f"{k}.{name}": t for k, n in self.first.items() for name, t in n.state_dict().items()}
+        self._pieces.put(f"seed-{seed}", values, tensors)
+        self._pieces.drop(f"halfway-{seed}")
+
+    def _take(self, seed: int, known: Piece) -> TrainStep:
+        """Takes what the students of a seed had come to; returns their last step."""
+        self.looks += [Look(**p) for p in known.values["looks"]]
+        for told in known.values["results"]:
+            rates = {k: told[k] and Rate(**told[k]) for k in ("accuracy", "agreement", "plane_agreement")}
+            self.results.append(StudentResult(**{**told, **rates}))
+        device = self.run.dataset.test_y.device
+        self.confusion = {k: known.tensors[f"confusion.{k}"].to(device) for k in self.sources}
+        if "differences" in known.values:
+            self.differences = known.values["differences"]
+            shape, classes = self.run.dataset.info.shape, len(self.run.dataset.info.classes)
+            for source in self.sources:
+                network = fresh(self.config, shape, classes, seed).to(device)
+                start = f"{source}."
+                network.load_state_dict(
+                    {k.removeprefix(start): t for k, t in known.tensors.items() if k.startswith(start)}
+                )
+                self.first[source] = network.eval()
+        return TrainStep(**known.values["step"])
+
+    # -- judging -------------------------------------------------------------------------------------------------------
 
     def _look(self, source: str, seed: int, update: int, loss: float | None, student: StudentTraining) -> Look:
         y, of_teacher = self.run.dataset.test_y[:GLANCE], self.of_teacher[:GLANCE]

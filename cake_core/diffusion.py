@@ -32,8 +32,9 @@ from .config import Config, param
 from .data import Dataset
 from .errors import CakeError
 from .models import parameter_count
+from .pieces import Halfway, Piece
 from .rng import generator
-from .training import SECONDS_BETWEEN_STEPS, TrainStep, optimiser_of
+from .training import SECONDS_BETWEEN_STEPS, TrainStep, optimiser_of, put_back, state_of
 
 if TYPE_CHECKING:
     from diffusers import SchedulerMixin
@@ -202,6 +203,7 @@ class DiffusionTraining(Iterator[TrainStep]):
         seed: weights, order, times and noise.
         name: for its card.
         images: of the training images only these, as in its card.
+        halfway: where it is stored every so often, and from where it goes on (see `training.train`).
     """
 
     def __init__(
@@ -212,6 +214,7 @@ class DiffusionTraining(Iterator[TrainStep]):
         seed: int = 0,
         name: str,
         images: Sequence[int] | None = None,
+        halfway: Halfway | None = None,
     ):
         info = dataset.info
         side = config.side or info.shape[-1]
@@ -235,6 +238,7 @@ class DiffusionTraining(Iterator[TrainStep]):
             data_sha256=dataset.checksum,
         )
         self.model: DiffusionModel | None = None
+        self._halfway = halfway
         self._steps = self._loop(network, dataset.part(images), config, generator(seed, NOISE_STREAM))
 
     def __next__(self) -> TrainStep:
@@ -264,9 +268,25 @@ class DiffusionTraining(Iterator[TrainStep]):
 
         update = graphs.Update(work, recorded=cuda)
         noises = generator(int(torch.randint(2**31, (), generator=rng)), device=device) if cuda else rng
-        done, since, running, yielded = 0, 0, torch.zeros((), device=device), time.perf_counter()
+        done, place, inside = 0, 0, None
+        if self._halfway is not None and (moment := self._halfway.begun()) is not None:
+            put_back(network, moment, optimiser, rates)
+            averaged.load_state_dict({k[9:]: t for k, t in moment.tensors.items() if k.startswith("averaged.")})
+            done, place, inside = moment.values["update"], moment.values["place"], moment.tensors
+            yield TrainStep(done, config.updates, moment.values["loss"])
+        since, running, yielded = 0, torch.zeros((), device=device), time.perf_counter()
         while done < config.updates:
-            for index in torch.randperm(len(dataset.train_x), generator=rng).split(config.batch_size):
+            if inside is None:
+                place = 0
+            else:  # where it goes on
+                rng.set_state(inside["order"])
+            order = rng.get_state()
+            batches = torch.randperm(len(dataset.train_x), generator=rng).split(config.batch_size)
+            if inside is not None:
+                rng.set_state(inside["now"])
+                noises.set_state(inside["noises"])
+                inside = None
+            for index in batches[place:]:
                 x = dataset.train_x[index.to(device)].float() / 127.5 - 1
                 if x.shape[1:] != self.card.shape:
                     x = F.interpolate(x, self.card.shape[1:], mode="bilinear", antialias=True, align_corners=False)
@@ -279,13 +299,19 @@ class DiffusionTraining(Iterator[TrainStep]):
                 decay = min(config.average, (1 + done) / (10 + done))  # the first weights are soon forgotten
                 with torch.no_grad():
                     torch._foreach_lerp_(list(averaged.parameters()), list(network.parameters()), 1 - decay)
-                done, since = done + 1, since + 1
+                done, place, since = done + 1, place + 1, since + 1
                 if done == config.updates or time.perf_counter() - yielded > SECONDS_BETWEEN_STEPS:
                     mean = running.item() / since
                     running.zero_()
                     since = 0
                     if done == config.updates:
                         self.model = DiffusionModel(self.card, averaged.eval())
+                    elif self._halfway is not None and self._halfway.due:
+                        tensors, rate = state_of(network, optimiser)
+                        tensors |= {f"averaged.{k}": t for k, t in averaged.state_dict().items()}
+                        tensors |= {"order": order, "now": rng.get_state(), "noises": noises.get_state()}
+                        told = {"update": done, "place": place, "loss": mean, "rate": rate}
+                        self._halfway.keep(Piece(told, tensors))
                     yield TrainStep(done, config.updates, mean)
                     yielded = time.perf_counter()
                 if done == config.updates:

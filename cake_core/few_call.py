@@ -20,6 +20,7 @@ from .config import Config, as_text, named, param
 from .data import DataConfig
 from .errors import CakeError
 from .evaluation import Rate
+from .pieces import NOWHERE, Pieces
 from .pipeline import Experiment, Update, default_teacher, need_examples, resolve_teacher
 from .proxies import Drawing, Proxies, ProxyConfig, Sketch, disjoint
 from .rng import generator
@@ -276,6 +277,8 @@ class FewCall(Iterator[Update]):
         config: what to run.
         box: the teacher as the attack sees it (None: the config's teacher, in this process).
         stranger: whether nobody here knows the network behind `box`; then nothing is compared with it.
+        pieces: where proxies and trainings are stored, to go on from. What lies between is done again, the questions
+            included; so the box has to be a fresh one.
 
     Attributes:
         dataset, network, box, proxies, student, outcome: each is there as soon as its stage is done.
@@ -287,7 +290,14 @@ class FewCall(Iterator[Update]):
         CakeError: the data have no examples to judge by, or the black box takes other inputs.
     """
 
-    def __init__(self, config: FewCallConfig, *, box: BlackBox | None = None, stranger: bool = False):
+    def __init__(
+        self,
+        config: FewCallConfig,
+        *,
+        box: BlackBox | None = None,
+        stranger: bool = False,
+        pieces: Pieces = NOWHERE,
+    ):
         need_examples(config.data, "nobody can tell how good a copy is. Choose a set with examples")
         name = resolve_teacher(config.experiment)  # refused now
         if config.proxies.source == "diffusion" and name and not (stranger or _is_disjoint(config, name)):
@@ -295,7 +305,7 @@ class FewCall(Iterator[Update]):
                 f"The diffusion model for {data.info(config.data.name).title} has seen images that teacher '{name}' "
                 f"learned from. Choose teacher '{_unseen_by(data.info(config.data.name))}', or other proxies."
             )
-        self.config, self.box, self._stranger = config, box, stranger
+        self.config, self.box, self._stranger, self._pieces = config, box, stranger, pieces
         self.device = devices.choose(config.device)
         self.dataset: data.Dataset | None = None
         self.network: Callable[[Tensor], Tensor] | None = None
@@ -342,7 +352,7 @@ class FewCall(Iterator[Update]):
                 f"{info.shape} and {len(info.classes)}. Choose the data that it was made for."
             )
         yield Update("synthesis", 0.05, "Drawing proxies")
-        drawing = Drawing(self.dataset, self.config.proxies, self.config.data, self.config.seed)
+        drawing = Drawing(self.dataset, self.config.proxies, self.config.data, self.config.seed, self._pieces)
         for self.sketch in drawing:
             yield Update("synthesis", 0.05 + 0.35 * self.sketch.share, "Drawing proxies")
         self.proxies = drawing.proxies
@@ -360,9 +370,8 @@ class FewCall(Iterator[Update]):
         elif name:
             self.network = teachers.load(name).network
         else:
-            training = teachers.TeacherTraining(
-                self.dataset, self.config.data, default_teacher(self.config.experiment), seed=self.config.seed
-            )
+            model, how = default_teacher(self.config.experiment), {"halfway": self._pieces.halfway("teacher")}
+            training = teachers.TeacherTraining(self.dataset, self.config.data, model, seed=self.config.seed, **how)
             for step in training:
                 yield Update("teacher", 0.05 * step.update / step.total, "Training a teacher", training=step)
             self.network = training.teacher.network
@@ -377,14 +386,17 @@ class FewCall(Iterator[Update]):
         network = models.build(model, info.shape, len(info.classes), self.config.seed).to(self.device)
         config = teachers.recipe(info.name, model)
         few, best = slice(GLANCE), 0.0
-        for step in train(
-            network, d.train_x, d.train_y, config, seed=self.config.seed, inputs=d.inputs, every=BETWEEN_LOOKS
-        ):
+        how = {"inputs": d.inputs, "every": BETWEEN_LOOKS, "halfway": self._pieces.halfway("teacher")}
+        training = train(network, d.train_x, d.train_y, config, seed=self.config.seed, **how)
+        for step in training:
+            if step.update % BETWEEN_LOOKS and step.update < step.total:
+                continue  # where it stops must not depend on the clock
             with evaluation.in_eval_mode(network):
                 rate = evaluation.accuracy(evaluation.predict(network, d.test_x[few], d.inputs), d.test_y[few])
             best = max(best, rate.value)
             yield Update("teacher", 0.05 * best, f"A teacher of {100 * rate.value:.0f} %", training=step)
             if rate.value >= accuracy:
+                training.store()
                 return network
         raise CakeError(
             f"A {models.MODELS[model].title} on {info.title} comes to {100 * rate.value:.1f} %, not to "
@@ -392,7 +404,9 @@ class FewCall(Iterator[Update]):
         )
 
     def _attack(self) -> Iterator[Update]:
-        start, c, p = time.perf_counter(), self.config, self.proxies
+        before = self._pieces.get("spent")  # in a life before, on phases that are not learned again
+        self._start = time.perf_counter() - (before.values["seconds"] if before is not None else 0.0)
+        c, p = self.config, self.proxies
         classes, before = len(self.box.classes), self.box.usage().calls
         self.student = fresh(c.student, self.box.shape, classes, c.seed).to(self.device).eval()
         if c.warm_start == "digits":
@@ -433,7 +447,7 @@ class FewCall(Iterator[Update]):
             kept=len(kept),
             kept_accuracy=_share(right, kept),
             prompt_accuracy=None if right is None else _share(self._named == p.prompt, slice(None)),
-            seconds=time.perf_counter() - start,
+            seconds=time.perf_counter() - self._start,
             proxies=p.source,
         )
 
@@ -487,9 +501,11 @@ class FewCall(Iterator[Update]):
         lesson = Lesson.from_answers(x, y, config.targets, config.temperature)
         config = config.replace(updates=max(1, round(share * config.updates)))
         seed = (self.config.seed + 7919 * self._phases) % 2**31  # each phase has an order of its own
-        for step in StudentTraining(lesson, config, seed=seed, network=self.student):
+        halfway = self._pieces.halfway(f"phase-{self._phases}")
+        for step in StudentTraining(lesson, config, seed=seed, network=self.student, halfway=halfway):
             yield Update("student", self._share + 0.55 * share * step.update / step.total, note, training=step)
         self._phases, self._trained = self._phases + 1, self._trained + share
+        self._pieces.put("spent", {"seconds": time.perf_counter() - self._start})
 
     def _warm_start(self) -> Iterator[Update]:
         """The student learns another set before anything is asked."""
@@ -499,7 +515,8 @@ class FewCall(Iterator[Update]):
             pass
         labels = F.one_hot(other.proxies.prompt, len(self.box.classes)).float()
         lesson = Lesson.from_answers(other.proxies.x, labels)
-        for step in StudentTraining(lesson, config.student, seed=config.seed, network=self.student):
+        how = {"network": self.student, "halfway": self._pieces.halfway("warm-start")}
+        for step in StudentTraining(lesson, config.student, seed=config.seed, **how):
             yield Update("student", self._share, "Warm start: learning another set", training=step)
 
     def _pseudo(self, free: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

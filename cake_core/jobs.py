@@ -912,7 +912,10 @@ OWN = {
     "tune-final": "tune",
 }
 REPLAY = "replay"  # where jobs are that are played, not computed (see `cake_core.replays`)
-GOES_ON = ("distill", "grid", "steal-sweep", "lineup", "tune", "tune-final")  # where a process before has left them
+GOES_ON = (  # where a process before has left them
+    *("distill", "compare", "grid", "students", "teacher"),
+    *("steal", "steal-sweep", "lineup", "audit", "tune", "tune-final"),
+)
 MOST_DEATHS = 3  # of processes at the same place of a job
 SECONDS_TO_END = 7.0  # for compute processes, when the server ends; containers are killed after ten
 GO_ON = "What was finished is kept: press Play to go on where it was, or Reset to begin anew."

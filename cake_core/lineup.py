@@ -26,6 +26,7 @@ from .detection import SCORES, SETS, ProbeConfig
 from .errors import CakeError
 from .few_call import FewCall, FewCallConfig
 from .methods import METHODS
+from .pieces import NOWHERE, Pieces
 from .pipeline import Distillation, Experiment, Update, need_examples
 from .rng import generator
 from .student import KDConfig, Lesson, StudentConfig, StudentTraining, TeacherLogits
@@ -247,6 +248,7 @@ class LineUp(Iterator[Update]):
         teachers: the line-up where it is there already; nothing of it is trained then.
         students: likewise for all suspects.
         folder: where all that is finished is stored (None: among the runs).
+        pieces: where what is not finished yet is stored, to go on from.
 
     Attributes:
         dataset: the data.
@@ -268,7 +270,9 @@ class LineUp(Iterator[Update]):
         teachers: Sequence[Teacher] = (),
         students: Sequence[Teacher] = (),
         folder: Path | None = None,
+        pieces: Pieces = NOWHERE,
     ):
+        self._pieces = pieces
         if teachers:
             config = config.replace(teachers=len(teachers))
         if not (teachers and students and config.nulls == 0):
@@ -345,10 +349,13 @@ class LineUp(Iterator[Update]):
         stem = self._place("teacher", data=c.data.to_dict(), model=model, seed=seed, settings=settings.to_dict())
         name = f"Teacher {number + 1}"
         if not teachers.is_whole(stem):
-            training = TeacherTraining(self.dataset, c.data, model, settings, seed=seed, name=name)
+            own = self._pieces.within(stem.name)
+            how = {"seed": seed, "name": name, "halfway": own.halfway("training")}
+            training = TeacherTraining(self.dataset, c.data, model, settings, **how)
             for step in training:
                 yield self._at(step.update / step.total, "teacher", f"Training {name.lower()}", 2.0, training=step)
             training.teacher.save(stem.parent, stem.name)
+            own.end()
         self._done += 2.0
         return self._ready(teachers.read(stem, name))
 
@@ -362,8 +369,9 @@ class LineUp(Iterator[Update]):
         seed = SEEDS * c.seed + suspect.seed
         stem = self._place("student", **about, seed=seed)
         if not teachers.is_whole(stem):
-            lesson = yield from self._lesson(suspect, seed, note)
-            training = StudentTraining(lesson, settings, seed=seed + APART)
+            own = self._pieces.within(stem.name)
+            lesson = yield from self._lesson(suspect, seed, note, own)
+            training = StudentTraining(lesson, settings, seed=seed + APART, halfway=own.halfway("training"))
             for step in training:
                 share = (weight - 1 + step.update / step.total) / weight
                 yield self._at(share, "student", note, weight, training=step)
@@ -380,10 +388,11 @@ class LineUp(Iterator[Update]):
                 trained_with=f"torch {torch.__version__}",
             )
             Teacher(card, network).save(stem.parent, stem.name)
+            own.end()
         self._done += weight
         return self._ready(teachers.read(stem, "a suspect"))
 
-    def _lesson(self, suspect: Suspect, seed: int, note: str) -> Generator[Update, None, Lesson]:
+    def _lesson(self, suspect: Suspect, seed: int, note: str, pieces: Pieces) -> Generator[Update, None, Lesson]:
         """What a student learns from. Another kind of student is one more case here and in `KINDS`."""
         c, whole = self.config, _weight(suspect)
         if suspect.kind == "scratch":
@@ -393,9 +402,10 @@ class LineUp(Iterator[Update]):
                 self._answers[suspect.teacher] = TeacherLogits(self._of(suspect.teacher).network, self.dataset)
             return Lesson.from_teacher(self.dataset, self._answers[suspect.teacher], KDConfig(weight=c.kd_weight))
         if suspect.kind == "aspkd":
-            return (yield from self._bought(suspect, seed, note))
+            return (yield from self._bought(suspect, seed, note, pieces))
         experiment = self._copying(suspect, seed)
-        run = Distillation(experiment, teacher=self._of(suspect.teacher), every=STEPS_BETWEEN_UPDATES)
+        how = {"every": STEPS_BETWEEN_UPDATES, "pieces": pieces}
+        run = Distillation(experiment, teacher=self._of(suspect.teacher), **how)
         for update in run:
             if run.samples is not None:
                 break
@@ -409,14 +419,14 @@ class LineUp(Iterator[Update]):
         flat = {"data": c.data.name, "method": suspect.kind, "batches": str(c.batches), "student": c.student_model}
         return Experiment.from_query({**flat, "seed": str(seed), "device": c.device}).replace(data=c.data)
 
-    def _bought(self, suspect: Suspect, seed: int, note: str) -> Generator[Update, None, Lesson]:
+    def _bought(self, suspect: Suspect, seed: int, note: str, pieces: Pieces) -> Generator[Update, None, Lesson]:
         """What few calls give: proxies with the teacher's answers, and with those of their neighbours."""
         c, whole = self.config, _weight(suspect)
         student = {"model": c.student_model, "updates": c.updates}
         settings = {"data": c.data.to_dict(), "student": student, "seed": seed, "device": c.device}
         config = FewCallConfig.from_dict(settings)
         box = LocalBlackBox.of(self._of(suspect.teacher), budget=config.budget, device=self.device)
-        run = FewCall(config, box=box, stranger=True)
+        run = FewCall(config, box=box, stranger=True, pieces=pieces)
         for update in run:
             yield self._at(update.progress * (whole - 1) / whole, update.stage, note, whole)
         return Lesson.from_answers(*run.taught)

@@ -29,6 +29,7 @@ from .evaluation import Rate
 from .history import History
 from .methods import METHODS, MethodConfig, find
 from .oracle import ACCESS, Oracle, frozen_copy, lacks
+from .pieces import NOWHERE, Pieces
 from .shards import Sharded
 from .student import StudentConfig, StudentTraining, fresh
 from .synthesis import Synthesis
@@ -260,6 +261,8 @@ class Distillation(Iterator[Update]):
         edits: settings to change while it runs, by the number of snapshots that have been seen: what `edits` of an
             earlier run noted makes it take the same way again.
         updates: an update also after every so many of the student's, whatever the clock says (0: by the clock alone).
+        pieces: where finished mini-batches, and the trainings of teacher and student every so often, are stored to go
+            on from. Several distillations may share them, and then a teacher that is trained is trained once.
 
     Attributes:
         begun: the experiment as the synthesis began with it, before any edit.
@@ -284,6 +287,7 @@ class Distillation(Iterator[Update]):
         shards: int | None = None,
         edits: Iterable[tuple[int, Mapping[str, Any]]] = (),
         updates: int = 0,
+        pieces: Pieces = NOWHERE,
     ):
         self.begun, self.edits, self._planned = experiment, [], list(edits)
         self._seen = 0
@@ -296,7 +300,9 @@ class Distillation(Iterator[Update]):
         self.samples: SyntheticSet | None = None
         self.history: History | None = None
         self.outcome: Outcome | None = None
-        self._every, self._in_flight, self._keep_history, self._parts = every, in_flight, keep_history, parts
+        self._pieces, self._own_pieces = pieces, pieces.within(experiment.digest())
+        self._every, self._in_flight, self._keep_history = every, in_flight, keep_history
+        self._parts = parts or self._own_pieces.file("samples")
         self._updates, self._shards, self.trained = updates, shards, False
         self._seconds = dict.fromkeys(("teacher", "synthesis", "training", "evaluation"), 0.0)
         self._stages = self._loop()
@@ -307,6 +313,10 @@ class Distillation(Iterator[Update]):
     def close(self) -> None:
         """Cancels the run."""
         self._stages.close()
+
+    def forget(self) -> None:
+        """Removes what it has stored to go on from, but for the teacher: its results are kept elsewhere."""
+        self._own_pieces.end()
 
     def edit(self, /, **settings: Any) -> None:
         """Changes live settings of the method; they count from the next step on.
@@ -393,7 +403,9 @@ class Distillation(Iterator[Update]):
 
     def _teacher(self) -> Iterator[tuple[float, Update]]:
         model = self.experiment.teacher or default_teacher(self.experiment)
-        training = TeacherTraining(self.dataset, self.experiment.data, model, seed=self.experiment.seed)
+        config, seed = self.experiment.data, self.experiment.seed
+        halfway = self._pieces.halfway(f"teacher-{config.digest()}-{model}-{seed}")
+        training = TeacherTraining(self.dataset, config, model, seed=seed, halfway=halfway)
         for step in self._timed("teacher", training):
             yield step.update / step.total, Update("teacher", 0, "Training a teacher", training=step)
         self.teacher, self.trained = training.teacher, True
@@ -415,13 +427,19 @@ class Distillation(Iterator[Update]):
         for number, settings in [p for p in self._planned if p[0] <= run.seen]:  # of the mini-batches that are there
             self._seen = number
             self._edit(settings)
+        parts = len(getattr(run, "parts", ()))
+        if parts and (spent := self._own_pieces.get("spent")) is not None:
+            self._seconds["synthesis"] += spent.values["synthesis"]
         for snapshot in self._timed("synthesis", run):
             share = snapshot.step / max(1, snapshot.total)
             self._seen = run.seen
+            if parts < (parts := len(getattr(run, "parts", ()))):
+                self._own_pieces.put("spent", self._seconds)
             yield share, Update("synthesis", 0, run.note or "Moving samples", snapshot=snapshot)
             for _, settings in [p for p in self._planned if p[0] == self._seen]:
                 self._edit(settings)
         self.samples, self.history = run.result, run.history
+        self._own_pieces.put("spent", self._seconds)
 
     def _oracle(self) -> Oracle:
         """The teacher, open for what the method declared and closed for everything else."""
@@ -443,7 +461,8 @@ class Distillation(Iterator[Update]):
 
     def _student(self) -> Iterator[tuple[float, Update]]:
         e = self.experiment
-        training = StudentTraining(self.samples, e.student, seed=e.seed, network=self.student, every=self._updates)
+        how = {"network": self.student, "every": self._updates, "halfway": self._own_pieces.halfway("student")}
+        training = StudentTraining(self.samples, e.student, seed=e.seed, **how)
         self.student = training.network
         for step in self._timed("training", training):
             yield step.update / step.total, Update("student", 0, "Training the student", training=step)

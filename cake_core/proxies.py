@@ -26,6 +26,7 @@ from .config import Config, param
 from .data import DataConfig, Dataset, DatasetInfo
 from .diffusion import Denoised, Denoising, DiffusionCard
 from .errors import CakeError
+from .pieces import NOWHERE, Pieces
 from .rng import generator
 
 __all__ = ["SOURCES", "Drawing", "Proxies", "ProxyConfig", "Sketch", "disjoint", "model_for", "sources_for"]
@@ -192,12 +193,21 @@ class Drawing(Iterator[Sketch]):
         config: from where and how many.
         data_config: the settings of the teacher's data, for points.
         seed: of the noise.
+        pieces: where those that are drawn together are stored, to go on from.
 
     Raises:
         CakeError: there is no such source for these data.
     """
 
-    def __init__(self, dataset: Dataset, config: ProxyConfig, data_config: DataConfig, seed: int = 0):
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: ProxyConfig,
+        data_config: DataConfig,
+        seed: int = 0,
+        pieces: Pieces = NOWHERE,
+    ):
+        self._pieces = pieces
         self.dataset, self.config, self.data_config, self.seed = dataset, config, data_config, seed
         self.proxies: Proxies | None = None
         if config.source not in (fitting := sources_for(dataset.info)):
@@ -232,6 +242,10 @@ class Drawing(Iterator[Sketch]):
             model, parts = diffusion.load(card.name), []
             model.network.to(self.prompt.device)
             for number, labels in enumerate(groups := self.prompt.split(AT_ONCE)):
+                if (known := self._pieces.get(f"proxies-{number}")) is not None:
+                    parts.append(known.tensors["images"].to(self.prompt.device))
+                    yield Sketch((number + 1) / len(groups), self._inputs(parts[-1]), config.steps, config.steps)
+                    continue
                 drawing = Denoising(
                     model,
                     labels,
@@ -244,10 +258,13 @@ class Drawing(Iterator[Sketch]):
                 for moment in drawing:
                     yield self._sketch(moment, number, len(groups))
                 parts.append(drawing.images)
+                self._pieces.put(f"proxies-{number}", {}, {"images": drawing.images})
             images = torch.cat(parts)
             place.parent.mkdir(parents=True, exist_ok=True)
             save_file({"images": images.cpu()}, part := place.with_suffix(".part"))
             part.replace(place)
+            for number in range(len(groups)):
+                self._pieces.drop(f"proxies-{number}")
         yield from self._done(self._inputs(images), f"{card.title}, guidance {config.guidance:g}, {config.steps} steps")
 
     def _sketch(self, moment: Denoised, number: int, groups: int) -> Sketch:
@@ -290,6 +307,9 @@ class Drawing(Iterator[Sketch]):
         info, parts = self.dataset.info, []
         groups = self.prompt.split(8)
         for number, labels in enumerate(groups):
+            if (known := self._pieces.get(f"proxies-{number}")) is not None:
+                parts.append(known.tensors["images"].to(self.prompt.device))
+                continue
             prompts = [self.config.prompt.replace("{class}", info.classes[k]) for k in labels.tolist()]
             noise = torch.Generator().manual_seed(self.seed + number)
             drawn = pipeline(
@@ -300,6 +320,7 @@ class Drawing(Iterator[Sketch]):
                 output_type="pt",
             ).images  # (B, 3, H, W) in [0, 1]
             parts.append((drawn * 255).round().to(torch.uint8).to(self.prompt.device))
+            self._pieces.put(f"proxies-{number}", {}, {"images": parts[-1]})
             yield Sketch((number + 1) / len(groups), self._inputs(parts[-1]), self.config.steps, self.config.steps)
         yield from self._done(
             self._inputs(torch.cat(parts)), f'a text-to-image model, asked for "{self.config.prompt}"'

@@ -17,6 +17,7 @@ from .data import Dataset, DatasetInfo
 from .errors import CakeError
 from .hooks import batch_norms
 from .losses import distillation
+from .pieces import Halfway, Piece
 from .synthetic import SyntheticSet
 from .training import TrainConfig, TrainStep, train
 
@@ -177,6 +178,20 @@ class TeacherLogits:
         self._missing = torch.ones(len(x), dtype=torch.bool, device=x.device)
         self._complete = False
 
+    def known(self) -> Piece:
+        """What was asked for so far: asked again in other company, an answer may differ in its last digit."""
+        return Piece({"complete": self._complete}, {"logits": self._logits, "missing": self._missing})
+
+    def know(self, piece: Piece) -> None:
+        """Takes what was asked for before."""
+        self._logits, self._missing = (piece.tensors[k].to(self._logits.device) for k in ("logits", "missing"))
+        self._complete = piece.values["complete"]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all examples have been asked for."""
+        return self._complete
+
     @torch.no_grad()
     def __getitem__(self, index: Tensor) -> Tensor:
         """Logits (B, C) of the examples at these positions (B,)."""
@@ -222,6 +237,7 @@ class StudentTraining(Iterator[TrainStep]):
         seed: its initial weights and the order of samples.
         network: a network to train in place, instead of a fresh one of the settings' architecture.
         every: yields also after every so many updates.
+        halfway: where it is stored every so often, and from where it goes on (see `train`).
 
     Raises:
         CakeError: the architecture does not take such inputs.
@@ -235,6 +251,7 @@ class StudentTraining(Iterator[TrainStep]):
         seed: int = 0,
         network: nn.Module | None = None,
         every: int = 0,
+        halfway: Halfway | None = None,
     ):
         if isinstance(lesson, SyntheticSet):
             lesson = Lesson.from_samples(lesson, config.targets, config.temperature)
@@ -251,7 +268,16 @@ class StudentTraining(Iterator[TrainStep]):
             loss=lesson.loss,
             every=every,
             repeats=lesson.repeats,
+            halfway=halfway,
         )
 
     def __next__(self) -> TrainStep:
         return next(self._steps)
+
+    def moment(self) -> Piece | None:
+        """All that it takes to go on behind the latest step; None before the first."""
+        return self._steps.moment()
+
+    def go_on(self, moment: Piece) -> None:
+        """Goes on from a moment, before the first step is asked for."""
+        self._steps.go_on(moment)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from importlib import import_module
+from pathlib import Path
 from typing import Any, ClassVar
 
 import plotly.graph_objects as go
@@ -37,7 +38,7 @@ from .budget import Budget
 from .comparison import GLANCE, SOURCES, MethodComparison, StudentComparison, summarise
 from .data import DataConfig
 from .embedding import Embedding, Placing
-from .errors import CakeError
+from .errors import CakeError, disk_is_full, noticing_a_full_disk
 from .few_call import FewCall, FewCallConfig, Round
 from .frames import DistillationView, encode
 from .grid import Grid
@@ -45,6 +46,7 @@ from .keeping import Keeper, Kept
 from .lineup import LineUp, LineUpConfig, hidden, letter, verdicts
 from .methods import METHODS
 from .paper import beside
+from .pieces import NOWHERE, Pieces
 from .pipeline import (
     Distillation,
     Experiment,
@@ -58,6 +60,7 @@ from .proxies import SOURCES as SOURCES_OF_PROXIES
 from .stealing import TITLES, Sweep
 from .student import KDConfig, StudentConfig
 from .teacher import TeacherTraining
+from .training import TrainStep
 
 __all__ = ["TASKS", "Task", "find"]
 
@@ -69,11 +72,13 @@ class Task(ABC, Iterator[Update]):
         kind: the name under which jobs ask for it.
         threads: on how many it computes, None for as many as there may be; operations on points are too small to be
             shared.
+        pieces: what it has finished, by which it goes on in another process.
     """
 
     kind: ClassVar[str]
     threads: int | None = None
     abreast = 1  # processes, each of which has one of its experiments in hand
+    pieces: Pieces = NOWHERE
 
     @property
     def device_type(self) -> str:
@@ -126,6 +131,7 @@ class Task(ABC, Iterator[Update]):
 
     def rest(self) -> None:
         """Told before `close` when the process ends, or the job is put away: keeps what it can go on from."""
+        self.pieces.rest()
 
     @property
     def kept(self) -> str:
@@ -294,6 +300,11 @@ class TrainTeacher(Task):
         self.config = DataConfig.from_dict(data_config)
         self.settings = teachers.recipe(self.config.name, model, **settings)
         self.model, self.seed, self.device = model, seed, devices.choose(device)
+        spec = {"data": data_config, "model": model, "settings": settings, "seed": seed, "device": device}
+        self.pieces = Pieces.of(self.kind, spec, self.device.type)
+        self._halfway = self.pieces.halfway("training", lambda: {"curve": self._curve})
+        self._before: list[list[Any]] = self._halfway.noted.get("curve", [])  # what a life before has shown
+        self._curve = list(self._before)
         self.training: TeacherTraining | None = None
         self._looked, self._accuracy = 0.0, None
         self._updates = self._loop()
@@ -306,11 +317,16 @@ class TrainTeacher(Task):
             yield Update("data", 0.1 * share, "Downloading the data")
         need_examples(self.config, "no teacher can be trained on it. Choose another data set")
         self.dataset = data.load(self.config).to(self.device)
-        self.training = TeacherTraining(self.dataset, self.config, self.model, self.settings, seed=self.seed)
+        how = {"seed": self.seed, "halfway": self._halfway}
+        self.training = TeacherTraining(self.dataset, self.config, self.model, self.settings, **how)
         yield Update("data", 0.1, "Data loaded")
         for step in self.training:
-            yield Update("teacher", 0.1 + 0.89 * step.update / step.total, "Training the teacher", training=step)
-        yield Update("teacher", 1.0, "Done", training=step)
+            yield self._at(step)
+        yield replace(self._at(step), progress=1.0, note="Done")
+
+    @staticmethod
+    def _at(step: TrainStep) -> Update:
+        return Update("teacher", 0.1 + 0.89 * step.update / step.total, "Training the teacher", training=step)
 
     def need(self) -> admission.Need:
         return self._with_batches_of(self.settings.batch_size)
@@ -324,6 +340,10 @@ class TrainTeacher(Task):
 
     def close(self) -> None:
         self._updates.close()
+        self.pieces.end()
+
+    def past(self) -> list[bytes]:
+        return [self._picture(self._at(TrainStep(*point[:3])), point[3]) for point in self._before]
 
     def frame(self, update: Update, version: int, last: bool) -> bytes | None:
         step = update.training
@@ -335,7 +355,14 @@ class TrainTeacher(Task):
             with evaluation.in_eval_mode(network):
                 logits = evaluation.predict(network, self.dataset.test_x[part], self.dataset.inputs)
             self._accuracy = evaluation.accuracy(logits, self.dataset.test_y[part]).value
-        return self.message(update, step.update, step.total, {"loss": step.loss}, values={"accuracy": self._accuracy})
+        self._curve.append([step.update, step.total, step.loss, self._accuracy])
+        if len(self._curve) > MOST_POINTS:
+            self._curve = self._curve[1::2]
+        return self._picture(update, self._accuracy)
+
+    def _picture(self, update: Update, accuracy: float | None) -> bytes:
+        step = update.training
+        return self.message(update, step.update, step.total, {"loss": step.loss}, values={"accuracy": accuracy})
 
     def finish(self) -> dict[str, Any]:
         run = runs.create()
@@ -343,6 +370,9 @@ class TrainTeacher(Task):
         seen = teachers.inspect(f"run:{run}", self.device)
         runs.write_json(runs.find(run) / "run.json", {"kind": self.kind, **seen})
         return {"run": run, **seen}
+
+
+MOST_POINTS = 240  # of a teacher's curve, that are kept for who looks later
 
 
 class ImportTeacher(Task):
@@ -454,10 +484,11 @@ class TrainStudents(Task):
         sources: Sequence[str] = tuple(SOURCES),
         kd: dict[str, Any] | None = None,
     ):
-        self.base = run
-        self.comparison = StudentComparison(
-            Distillation.restore(run), StudentConfig.from_dict(student), seeds, sources, KDConfig.from_dict(kd or {})
-        )
+        self.base, restored = run, Distillation.restore(run)
+        spec = {"run": run, "student": student, "seeds": seeds, "sources": list(sources), "kd": kd}
+        self.pieces = Pieces.of(self.kind, spec, restored.device.type)
+        config = StudentConfig.from_dict(student)
+        self.comparison = StudentComparison(restored, config, seeds, sources, KDConfig.from_dict(kd or {}), self.pieces)
         if self.comparison.run.dataset.info.kind == "points":
             self.threads = 1
         self._drawn, self._shown = 0.0, -1
@@ -479,6 +510,7 @@ class TrainStudents(Task):
 
     def close(self) -> None:
         self.comparison.close()
+        self.pieces.end()
 
     def scene(self) -> bytes:
         legend = [(SOURCES[k], *figures.LINES[k]) for k in self.comparison.sources]
@@ -631,9 +663,11 @@ class Compare(Charts):
         amount: float = 0,
     ):
         base = Experiment.from_dict(experiment)
-        self.comparison = MethodComparison(base, methods, seeds, settings, budget, amount)
-        self.budget = {"kind": budget, "amount": amount}
         self.device = devices.choose(base.device)
+        self.budget = {"kind": budget, "amount": amount}
+        spec = {"experiment": base.to_dict(), "methods": list(methods), "seeds": seeds, "settings": settings}
+        self.pieces = Pieces.of(self.kind, {**spec, "budget": self.budget}, self.device.type)
+        self.comparison = MethodComparison(base, methods, seeds, settings, budget, amount, self.pieces)
         if data.info(self.comparison.experiment.data.name).kind == "points":
             self.threads = 1
 
@@ -642,6 +676,7 @@ class Compare(Charts):
 
     def close(self) -> None:
         self.comparison.close()
+        self.pieces.end()
 
     @property
     def experiments(self) -> Sequence[Experiment]:
@@ -740,7 +775,9 @@ class Steal(Task):
     kind = "steal"
 
     def __init__(self, config: dict[str, Any]):
-        self.run = FewCall(FewCallConfig.from_dict(config))
+        settings = FewCallConfig.from_dict(config)
+        self.pieces = Pieces.of(self.kind, settings.to_dict(), devices.choose(settings.device).type)
+        self.run = FewCall(settings, pieces=self.pieces)
         if data.info(self.run.config.data.name).kind == "points":
             self.threads = 1
         self._drawn, self._shown = 0.0, None
@@ -757,6 +794,7 @@ class Steal(Task):
 
     def close(self) -> None:
         self.run.close()
+        self.pieces.end()
 
     def scene(self) -> bytes:
         return encode({"type": "scene", "kind": "figure"})
@@ -884,7 +922,9 @@ class HideStudents(Charts):
 
     def __init__(self, config: dict[str, Any], kinds: Sequence[str], suspects: int):
         settings = LineUpConfig.from_dict(config)
-        self.run = LineUp(settings, hidden(settings, kinds, suspects))
+        spec = {"config": settings.to_dict(), "kinds": list(kinds), "suspects": suspects}
+        self.pieces = Pieces.of(self.kind, spec, devices.choose(settings.device).type)
+        self.run = LineUp(settings, hidden(settings, kinds, suspects), pieces=self.pieces)
         if settings.info.kind == "points":
             self.threads = 1
 
@@ -899,6 +939,7 @@ class HideStudents(Charts):
 
     def close(self) -> None:
         self.run.close()
+        self.pieces.end()
 
     def count(self) -> tuple[int, int]:
         run = self.run
@@ -954,10 +995,24 @@ class Audit(Task):
         self._upload, self._names = upload, list(candidates.values())
         try:
             settings = LineUpConfig.from_dict(config)
-            self.run = audit.audit(inbox.find(upload), name, model, list(candidates), settings)
-        except BaseException:
-            self.close()
+            spec = {"upload": upload, "model": model, "candidates": candidates, "config": settings.to_dict()}
+            self.pieces = Pieces.of(self.kind, spec, devices.choose(settings.device).type)
+            suspect = self._kept(self.pieces.file("suspect"))
+            self.run = audit.audit(suspect, name, model, list(candidates), settings, self.pieces)
+        except BaseException as error:
+            if not disk_is_full(error):  # then it is tried again
+                self.close()
             raise
+
+    def _kept(self, place: Path) -> Path:
+        """The suspect's file, in a place where it stays until the job ends: what was sent is given up earlier."""
+        if not place.is_file():
+            sent = inbox.find(self._upload)
+            with noticing_a_full_disk():
+                place.parent.mkdir(parents=True, exist_ok=True)
+            runs.copy(sent, place)
+        inbox.drop(self._upload)
+        return place
 
     def __next__(self) -> Update:
         return next(self.run)
@@ -971,6 +1026,7 @@ class Audit(Task):
     def close(self) -> None:
         if hasattr(self, "run"):
             self.run.close()
+        self.pieces.end()
         inbox.drop(self._upload)
 
     def finish(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from . import data, evaluation, models, onnx_network, runs, weights
 from .data import DataConfig, Dataset, own
 from .errors import CakeError
 from .evaluation import Rate
+from .pieces import Halfway
 from .training import TrainConfig, TrainStep, train
 
 __all__ = [
@@ -322,6 +323,7 @@ class TeacherTraining(Iterator[TrainStep]):
         images: of the training examples only these, as in its card.
         rounding: one of `weights.ROUNDINGS`, to which its weights are rounded when it is trained, before it is tested;
             for small files.
+        halfway: where it is stored every so often, and from where it goes on (see `train`).
     """
 
     def __init__(
@@ -335,20 +337,22 @@ class TeacherTraining(Iterator[TrainStep]):
         name: str = "",
         images: Sequence[int] | None = None,
         rounding: str = "",
+        halfway: Halfway | None = None,
     ):
         info = dataset.info
         self.rounding, self.images = rounding, list(images) if images else None
         self.network = models.build(model, info.shape, len(info.classes), seed).to(dataset.train_x.device)
         self.teacher: Teacher | None = None
         settings = settings or recipe(info.name, model)
-        self._steps = self._loop(dataset, config, model, settings, seed, name or f"{info.name}/{model}")
+        self._steps = self._loop(dataset, config, model, settings, seed, name or f"{info.name}/{model}", halfway)
 
     def __next__(self) -> TrainStep:
         return next(self._steps)
 
-    def _loop(self, dataset, config, model, settings, seed, name) -> Iterator[TrainStep]:
+    def _loop(self, dataset, config, model, settings, seed, name, halfway) -> Iterator[TrainStep]:
         learned = dataset.part(self.images)
-        yield from train(self.network, learned.train_x, learned.train_y, settings, seed=seed, inputs=dataset.inputs)
+        how = {"seed": seed, "inputs": dataset.inputs, "halfway": halfway}
+        yield from train(self.network, learned.train_x, learned.train_y, settings, **how)
         if self.rounding:
             weights.rounded(self.network, self.rounding)
         logits = evaluation.predict(self.network, dataset.test_x, dataset.inputs)

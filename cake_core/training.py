@@ -15,9 +15,10 @@ from . import devices, graphs
 from .config import Config, param
 from .devices import PRECISIONS
 from .errors import CakeError
+from .pieces import Halfway, Piece
 from .rng import generator
 
-__all__ = ["TrainConfig", "TrainStep", "augmented", "optimiser_of", "train"]
+__all__ = ["TrainConfig", "TrainStep", "Training", "augmented", "optimiser_of", "put_back", "state_of", "train"]
 
 SECONDS_BETWEEN_STEPS = 0.03  # of the iterator: short enough for a pause to be felt at once
 
@@ -100,7 +101,8 @@ def train(
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
     every: int = 0,
     repeats: bool = True,
-) -> Iterator[TrainStep]:
+    halfway: Halfway | None = None,
+) -> Training:
     """Trains a network in place; yields every few hundredths of a second and at the end.
 
     Every epoch goes through the examples in a new random order that depends on the seed alone. The learning rate
@@ -117,56 +119,157 @@ def train(
         every: yields also after every so many updates (0: only when it is time).
         repeats: whether `loss` is the same work for every batch, without a question to the device; then a CUDA device
             plays updates from a recording.
+        halfway: where it is stored every so often, and from where it goes on: first it yields once more the step that
+            was stored, then those behind it, with the same weights as if it had never stopped.
 
     Raises:
         CakeError: there are no examples, or the loss is not finite.
     """
-    if not len(x):
-        raise CakeError("There is nothing to train on: the set of examples is empty.")
-    device = x.device
-    optimiser = optimiser_of(network, config.learning_rate, config.weight_decay, device, config.optimizer)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.learning_rate, total_steps=config.updates + 1, div_factor=25, final_div_factor=1e4,
-        cycle_momentum=False,
-    )  # fmt: skip
-    network.to(memory_format=torch.channels_last).train()
-    rng = generator(seed, TRAINING_STREAM)
+    return Training(network, x, targets, config, seed, inputs, loss, every, repeats, halfway)
 
-    def work(batch: Tensor, wanted: Tensor) -> Tensor:
-        with devices.autocast(device, config.precision):
-            value = loss(network(batch), wanted)
-        optimiser.zero_grad(set_to_none=True)
-        value.backward()
-        optimiser.step()
-        return value.detach()
 
-    update = graphs.Update(work, recorded=repeats and device.type == "cuda")
-    done, since, running, yielded = 0, 0, torch.zeros((), device=device), time.perf_counter()
-    while done < config.updates:
-        for index in torch.randperm(len(x), generator=rng).to(device).split(config.batch_size):
-            raw = x[index]
-            if raw.dim() == 4 and (config.crop or config.flip):
-                raw = augmented(raw, config.crop, config.flip, rng)
-            batch = inputs(raw)
-            if config.shift and batch.dim() == 4:
-                batch = _shifted(batch, config.shift, rng)
-            running += update(batch, targets[index])
-            schedule.step()
-            done, since = done + 1, since + 1
-            last = done == config.updates
-            asked = every and done % every == 0
-            if last or asked or time.perf_counter() - yielded > SECONDS_BETWEEN_STEPS:
-                mean = running.item() / since  # the only wait for the device
-                if mean != mean or mean in (float("inf"), float("-inf")):
-                    raise CakeError("The training diverged: the loss is not finite. Lower the learning rate.")
-                running.zero_()
-                since = 0
+class Training(Iterator[TrainStep]):
+    """A training in progress; see `train`."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        x: Tensor,
+        targets: Tensor,
+        config: TrainConfig,
+        seed: int,
+        inputs: Callable[[Tensor], Tensor],
+        loss: Callable[[Tensor, Tensor], Tensor],
+        every: int,
+        repeats: bool,
+        halfway: Halfway | None,
+    ):
+        self._network, self._config, self._loss, self._halfway = network, config, loss, halfway
+        self._device = x.device
+        self._optimiser: torch.optim.Optimizer | None = None
+        self._rng = generator(seed, TRAINING_STREAM)
+        self._order, self._place, self._done, self._mean = self._rng.get_state(), 0, 0, 0.0
+        self._inside: Tensor | None = None  # the state of the random numbers where it goes on in an epoch
+        self._steps = self._loop(x, targets, inputs, every, repeats)
+
+    def __next__(self) -> TrainStep:
+        return next(self._steps)
+
+    def close(self) -> None:
+        """Ends it where it is."""
+        self._steps.close()
+
+    def moment(self) -> Piece | None:
+        """All that it takes to go on behind the step that was yielded last; None before the first one.
+
+        Of a training that is done, the weights alone.
+        """
+        if not self._done:
+            return None
+        values = {"update": self._done, "loss": self._mean}
+        if self._done == self._config.updates:
+            return Piece(values, {f"network.{k}": t for k, t in self._network.state_dict().items()})
+        tensors, rate = state_of(self._network, self._optimiser)
+        tensors |= {"order": self._order, "now": self._rng.get_state()}
+        return Piece({**values, "place": self._place, "rate": rate}, tensors)
+
+    def go_on(self, moment: Piece) -> None:
+        """Goes on from a moment, before the first step is asked for; the next step is the one behind it."""
+        self._begin()
+        self._restore(moment)
+
+    def store(self) -> None:
+        """Stores where it is, if it is stored at all."""
+        if self._halfway is not None and (moment := self.moment()) is not None:
+            self._halfway.keep(moment)
+
+    def _loop(
+        self, x: Tensor, targets: Tensor, inputs: Callable[[Tensor], Tensor], every: int, repeats: bool
+    ) -> Iterator[TrainStep]:
+        if not len(x):
+            raise CakeError("There is nothing to train on: the set of examples is empty.")
+        network, config, device, rng = self._network, self._config, x.device, self._rng
+        if self._optimiser is None:
+            self._begin()
+            if self._halfway is not None and (moment := self._halfway.begun()) is not None:
+                self._restore(moment)
+                yield TrainStep(self._done, config.updates, self._mean)
+        optimiser, schedule = self._optimiser, self._schedule
+
+        def work(batch: Tensor, wanted: Tensor) -> Tensor:
+            with devices.autocast(device, config.precision):
+                value = self._loss(network(batch), wanted)
+            optimiser.zero_grad(set_to_none=True)
+            value.backward()
+            optimiser.step()
+            return value.detach()
+
+        update = graphs.Update(work, recorded=repeats and device.type == "cuda")
+        since, running, yielded = 0, torch.zeros((), device=device), time.perf_counter()
+        while self._done < config.updates:
+            batches = self._epoch(len(x), device)
+            for index in batches[self._place :]:
+                raw = x[index]
+                if raw.dim() == 4 and (config.crop or config.flip):
+                    raw = augmented(raw, config.crop, config.flip, rng)
+                batch = inputs(raw)
+                if config.shift and batch.dim() == 4:
+                    batch = _shifted(batch, config.shift, rng)
+                running += update(batch, targets[index])
+                schedule.step()
+                self._done, self._place, since = self._done + 1, self._place + 1, since + 1
+                last = self._done == config.updates
+                asked = every and self._done % every == 0
+                if last or asked or time.perf_counter() - yielded > SECONDS_BETWEEN_STEPS:
+                    self._mean = mean = running.item() / since  # the only wait for the device
+                    if mean != mean or mean in (float("inf"), float("-inf")):
+                        raise CakeError("The training diverged: the loss is not finite. Lower the learning rate.")
+                    running.zero_()
+                    since = 0
+                    if last:
+                        network.eval()
+                    if self._halfway is not None and (last or self._halfway.due):
+                        self.store()
+                    yield TrainStep(self._done, config.updates, mean)
+                    yielded = time.perf_counter()
                 if last:
-                    network.eval()
-                yield TrainStep(done, config.updates, mean)
-                yielded = time.perf_counter()
-            if last:
-                break
+                    break
+
+    def _begin(self) -> None:
+        """What the first update needs."""
+        config = self._config
+        self._optimiser = optimiser_of(
+            self._network, config.learning_rate, config.weight_decay, self._device, config.optimizer
+        )
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimiser, config.learning_rate, total_steps=config.updates + 1, div_factor=25, final_div_factor=1e4,
+            cycle_momentum=False,
+        )  # fmt: skip
+        self._network.to(memory_format=torch.channels_last).train()
+
+    def _epoch(self, count: int, device: torch.device) -> tuple[Tensor, ...]:
+        """The positions of each batch of the epoch that it is in, or of the next one."""
+        size = self._config.batch_size
+        if self._inside is not None:  # where it goes on, and at its end at the latest
+            self._rng.set_state(self._order)
+        else:
+            self._order, self._place = self._rng.get_state(), 0
+        batches = torch.randperm(count, generator=self._rng).to(device).split(size)
+        if self._inside is not None:
+            self._rng.set_state(self._inside)
+            self._inside = None
+        return batches
+
+    def _restore(self, moment: Piece) -> None:
+        """Puts everything back as it was at a moment."""
+        values, tensors = moment.values, moment.tensors
+        self._done, self._mean = values["update"], values["loss"]
+        if self._done == self._config.updates:
+            put_back(self._network, moment)
+            self._network.eval()
+            return
+        put_back(self._network, moment, self._optimiser, self._schedule)
+        self._place, self._order, self._inside = values["place"], tensors["order"], tensors["now"]
 
 
 TRAINING_STREAM = 2**31 + 1
@@ -193,6 +296,52 @@ def optimiser_of(
     if kind == "adam":
         return torch.optim.AdamW(network.parameters(), **common, capturable=cuda)
     return torch.optim.SGD(network.parameters(), **common, momentum=0.9, nesterov=True)
+
+
+def state_of(network: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], float]:
+    """All that the next step of a training depends on, but for its random numbers: tensors by name, and the step size.
+
+    Args:
+        network: what learns.
+        optimiser: of its weights, in one group.
+    """
+    tensors = {f"network.{k}": t for k, t in network.state_dict().items()}
+    for number, weight in enumerate(network.parameters()):
+        tensors |= {f"optimiser.{number}.{k}": t for k, t in optimiser.state[weight].items()}
+    return tensors, float(optimiser.param_groups[0]["lr"])
+
+
+def put_back(
+    network: nn.Module,
+    moment: Piece,
+    optimiser: torch.optim.Optimizer | None = None,
+    schedule: torch.optim.lr_scheduler.OneCycleLR | None = None,
+) -> None:
+    """The inverse of `state_of`.
+
+    Args:
+        network: whose weights are replaced.
+        moment: with the tensors, and the values "update" and "rate".
+        optimiser, schedule: before their first step; None where nothing more is learned.
+    """
+    tensors = moment.tensors
+    network.load_state_dict({k.partition(".")[2]: t for k, t in tensors.items() if k.startswith("network.")})
+    if optimiser is None:
+        return
+    for number, weight in enumerate(network.parameters()):
+        start = f"optimiser.{number}."
+        for key in [k for k in tensors if k.startswith(start)]:
+            kept = tensors[key].to(weight.device)
+            if kept.shape == weight.shape and key != f"{start}step":  # as the weights lie in memory
+                kept = torch.empty_like(weight.detach()).copy_(kept)
+            optimiser.state[weight][key.removeprefix(start)] = kept
+    for group in optimiser.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(moment.values["rate"])
+        else:
+            group["lr"] = moment.values["rate"]
+    schedule.last_epoch = moment.values["update"]
+    schedule._step_count = schedule.last_epoch + 1
 
 
 def augmented(x: Tensor, crop: int, flip: bool, rng: torch.Generator) -> Tensor:

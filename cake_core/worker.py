@@ -220,7 +220,8 @@ class Worker:
         """Takes on a job."""
         used = min((j.used for j in self.jobs.values() if j.wants_turn), default=0.0)
         try:
-            job = Running(name, find(kind)(**spec), used=used, owner=owner, weight=weight)
+            with runs.owned_by(owner):
+                job = Running(name, find(kind)(**spec), used=used, owner=owner, weight=weight)
         except Exception as error:  # whatever is wrong with one, the others go on
             if disk_is_full(error):
                 self.send(b"E", name, _json(event="halted", message=DISK_FULL))

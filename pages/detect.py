@@ -13,7 +13,7 @@ from cake_core.detection import ProbeConfig
 from cake_core.errors import CakeError
 from cake_core.lineup import KINDS, LineUpConfig
 from cake_core.links import Link
-from pages._ui import controls, detective, live, own_data
+from pages._ui import controls, detective, own_data
 from pages._ui.cached import runner
 from pages._ui.lab import begin, begun
 from pages._ui.page import began_with, computed_on, known_teachers, mirror, open_page
@@ -158,14 +158,11 @@ with tool:
                     },
                 )
     with right:
-        job = runner().find(st.session_state.get("detect:tool:job", ""))
-        if job is None:
-            st.info(
-                "Choose a file and at least two teachers, then press **Check**. Probes are made from the weights "
-                "alone, and each teacher is asked about them once.",
-                icon=":material/arrow_back:",
-            )
-        elif live.wait_for(job):
+        hint = (
+            "Choose a file and at least two teachers, then press **Check**. Probes are made from the weights "
+            "alone, and each teacher is asked about them once."
+        )
+        if job := begun("detect:tool", hint, watched=False):
             detective.show_audit(job, key="detect:tool")
 
 with measured:

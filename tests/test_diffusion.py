@@ -12,6 +12,7 @@ from cake_core import data, diffusion, teacher
 from cake_core.data import DataConfig
 from cake_core.diffusion import TIMES, Denoising, DiffusionConfig, DiffusionModel, DiffusionTraining, solver
 from cake_core.errors import CakeError
+from cake_core.pieces import Halfway, Pieces
 
 TINY = DiffusionConfig(updates=12, batch_size=32, width=8)
 
@@ -54,6 +55,25 @@ def test_training_is_the_same_for_the_same_seed_and_learns(model):
     longer = DiffusionTraining(digits(), TINY.replace(updates=80), name="tiny")
     losses = [step.loss for step in longer]
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_training_that_is_cut_goes_on_with_the_same_weights(tmp_path, monkeypatch):
+    """In the middle of the second epoch, of two batches each."""
+    monkeypatch.setattr("cake_core.diffusion.SECONDS_BETWEEN_STEPS", -1.0)
+    monkeypatch.setattr(Halfway, "due", property(lambda self: True))
+    config, place = TINY.replace(updates=6), Pieces(tmp_path)
+
+    def training(halfway: Halfway | None) -> DiffusionTraining:
+        return DiffusionTraining(digits(), config, seed=3, name="tiny", images=(0, 60), halfway=halfway)
+
+    whole = training(None)
+    losses = [s.loss for s in whole]
+    dead = training(place.halfway("it"))
+    next(s for s in dead if s.update == 3)
+    again = training(place.halfway("it"))
+    assert [(s.update, s.loss) for s in again] == [*enumerate(losses, start=1)][2:]
+    ours, theirs = (t.model.network.state_dict() for t in (again, whole))
+    assert all(torch.equal(ours[k], v) for k, v in theirs.items())
 
 
 def test_guidance_blends_with_and_without_the_class(model):

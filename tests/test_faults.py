@@ -38,9 +38,10 @@ from cake_core.jobs import JobRunner
 from cake_core.limits import Limits
 from cake_core.pipeline import Distillation, Experiment
 from cake_core.run_tasks import Pictures
-from cake_core.tasks import Distill
+from cake_core.tasks import Distill, find
 
 ROOT = Path(__file__).parents[1]
+OWNER = "a-secret-of-twenty-letters.2"  # another session of the browser that begins servers' jobs here
 # Five times two mini-batches of images at once: what is killed in the middle has something to go on from.
 IN_PARTS = {
     "data": "digits",
@@ -69,7 +70,7 @@ def store(tmp_path, monkeypatch) -> Path:
 @contextmanager
 def a_runner() -> Iterator[JobRunner]:
     """With compute processes of its own, which see the environment as it is now."""
-    made = JobRunner(Limits(max_running=4))
+    made = JobRunner(Limits(max_running=4, threads=1))  # as many as what it is compared with has
     try:
         yield made
     finally:
@@ -270,6 +271,60 @@ def test_the_cells_of_a_grid_go_on_in_the_app_and_on_the_command_line(store):
     assert again.rows == rows
 
 
+def unfinished(store: Path) -> list[Path]:
+    """What jobs other than distillations have finished, and go on from."""
+    return [p for p in store.glob("unfinished/**/*") if p.suffix in (".piece", ".safetensors")]
+
+
+def without_clocks(value: object) -> object:
+    """Results without what a clock or a dice says."""
+    if isinstance(value, dict):
+        return {k: without_clocks(v) for k, v in value.items() if k != "run" and not k.startswith("seconds")}
+    return [without_clocks(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+COMPARISON = {
+    "experiment": Experiment.from_query({**IN_PARTS, "batches": "6", "samples": "100", "steps": "60"}).to_dict(),
+    "methods": ["cake", "noise", "naive"],
+    "seeds": 1,
+}
+# Long enough that a moment of it is stored, which happens every ten seconds.
+TRAINING = {"data_config": {"name": "digits"}, "model": "lenet5", "settings": {"updates": "7000"}, "seed": 1}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("kind", "spec", "come_to"),
+    [
+        # A cell, and the first mini-batches of another.
+        ("compare", COMPARISON, lambda store: list(store.glob("unfinished/*/cell-1.piece"))
+         and list(store.glob("unfinished/*/*/samples/*.safetensors"))),
+        ("teacher", {**TRAINING, "device": "cpu"}, unfinished),
+    ],
+    ids=["compare", "teacher"],
+)  # fmt: skip
+def test_other_jobs_go_on_where_they_were_when_their_process_is_killed(store, kind, spec, come_to):
+    """kill -9; nobody has to press anything, the numbers are those of a life without it, and nothing is left over."""
+    with a_runner() as runner:
+        job = runner.submit(kind, json.loads(json.dumps(spec)), owner=OWNER, play=True, page=kind)
+        until(lambda: come_to(store))
+        reached = job.progress
+        os.kill(runner.processes()["compute"], signal.SIGKILL)
+        until(lambda: job.message)
+        assert job.message == (
+            "The compute process ended unexpectedly (SIGKILL). A new one goes on with this run from what was kept."
+        )
+        job.progress = 0.0
+        until(lambda: job.progress > 0.02 or job.state == "done")
+        assert job.progress > reached / 4  # it did not begin anew
+        until(lambda: job.state == "done")
+        assert not unfinished(store)
+    torch.set_num_threads(1)
+    task = find(kind)(**spec)
+    list(task)
+    assert without_clocks(job.result) == without_clocks(json.loads(json.dumps(task.finish())))
+
+
 # -- servers that are gone, and pages that offer to go on -------------------------------------------------------------
 
 SERVER = """
@@ -284,7 +339,6 @@ job.pace(0)
 print(job.name, flush=True)
 sys.stdin.read()
 """
-OWNER = "a-secret-of-twenty-letters.2"  # another session of the same browser
 
 
 @contextmanager
@@ -355,6 +409,58 @@ def test_the_page_of_a_sweep_offers_to_go_on(store):
         job.stop()
         assert not [w for w in app.run().warning if "started again" in w.value]
         runner().forget(job)
+
+
+@pytest.mark.long
+def test_the_page_of_a_comparison_offers_to_go_on(store):
+    """A server with its compute process is killed in the middle of the first method's mini-batches."""
+    from pages._ui.cached import runner
+    from tests.test_pages import open_page
+
+    with killed_server("compare", "compare", COMPARISON, lambda: unfinished(store)):
+        pass
+    kept = {p.name: p.read_bytes() for p in unfinished(store)}
+    app = open_page("compare")
+    app.session_state["owner"] = OWNER
+    app.run()
+    assert not app.exception
+    assert any("What was finished is kept, and is not computed again." in w.value for w in app.warning)
+    next(b for b in app.button if b.key == "compare:continue").click().run()
+    job = runner().find(app.session_state["compare:job"])
+    until(lambda: list(store.glob("unfinished/*/cell-0.piece")) or job.state == "done")
+    assert kept
+    until(lambda: job.state == "done")
+    assert not unfinished(store)
+    task = find("compare")(**COMPARISON)
+    list(task)
+    assert without_clocks(job.result) == without_clocks(json.loads(json.dumps(task.finish())))
+    runner().forget(job)
+
+
+@pytest.mark.parametrize(
+    ("page", "kind", "place"),
+    [
+        ("compare", "compare", "compare"),
+        ("teacher", "teacher", "teacher"),
+        ("few_call", "steal", "few_call"),
+        ("detect", "audit", "detect:tool"),
+    ],
+)
+def test_every_page_with_a_job_offers_to_go_on(store, page, kind, place):
+    """What a server has noted before it died is found by the page that began it, for its owner alone."""
+    from tests.test_pages import open_page
+
+    dead = journal.Journal()
+    dead.note("its-name", kind, {"some": "spec"}, OWNER, place)
+    dead.close()
+    sentence = "The server was started again while this went on. What was finished is kept, and is not computed again."
+    app = open_page(page)
+    assert sentence not in [w.value for w in app.warning]
+    app.session_state["owner"] = OWNER
+    app.run()
+    assert not app.exception
+    assert sentence in [w.value for w in app.warning]
+    assert [b.label for b in app.button if b.key == f"{place}:continue"] == ["Continue"]
 
 
 def test_a_run_that_finished_while_nobody_looked_is_found_again(store):

@@ -265,7 +265,8 @@ def test_a_run_that_kills_its_process_again_and_again_waits_for_somebody(runner,
     assert job.message == ""
 
 
-def test_what_can_not_go_on_says_so(runner):
+def test_what_can_not_go_on_says_so(runner, monkeypatch):
+    monkeypatch.setattr("cake_core.jobs.GOES_ON", ("distill",))
     job = runner.submit("compare", {**spec(**LONG), "methods": ["cake"], "seeds": 1}, play=True)
     until(lambda: job.note)
     os.kill(runner._workers["compute"].process.pid, signal.SIGKILL)

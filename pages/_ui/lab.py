@@ -121,8 +121,14 @@ def begin(page: str, kind: str, spec: Mapping[str, Any]) -> None:
     st.session_state[f"{page}:job"] = job.name
 
 
-def begun(page: str, hint: str) -> Job | None:
-    """Shows the job that the page's button began last; a hint where there is none."""
+def begun(page: str, hint: str, *, watched: bool = True) -> Job | None:
+    """Shows the job that the page's button began last; a hint where there is none.
+
+    Args:
+        page: under which it was begun.
+        hint: what to do where there is none.
+        watched: whether there is something to watch; where not, what it does is said until it is done.
+    """
     if f"{page}:job" not in st.session_state and (own := runner().begun_by(st.session_state.owner, page)):
         st.session_state[f"{page}:job"] = own.name  # the page was opened anew while it goes on
     job = runner().find(st.session_state.get(f"{page}:job", ""))
@@ -130,8 +136,10 @@ def begun(page: str, hint: str) -> Job | None:
         _offer(page, left)
     elif job is None:
         st.info(hint, icon=":material/arrow_back:")
-    else:
+    elif watched:
         live.watch(job, key=f"{page}:live", rate=0)
+    else:
+        live.wait_for(job)
     return job
 
 

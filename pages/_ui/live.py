@@ -119,6 +119,10 @@ def wait_for(job: Job) -> bool:
     def wait() -> None:
         job.touch()
         place = f"place {queue} in the queue" if (queue := job.runner.position(job)) else job.note or "starting"
+        if job.message and job.state in ACTIVE:  # its process has died, or the disk is full
+            st.warning(job.message, icon=":material/restart_alt:")
+        if job.state == "paused":
+            st.button("Play", icon=":material/play_arrow:", key=f"play:{job.name}", on_click=job.play)
         st.progress(job.progress, f"{place[0].upper()}{place[1:]}…")
         if job.state in ("done", "failed", "stopped"):
             st.rerun()
