@@ -163,7 +163,7 @@ with tool:
             st.info(
                 "Choose a file and at least two teachers, then press **Check**. Probes are made from the weights "
                 "alone, and each teacher is asked about them once.",
-                icon=":material/arrow_back:",
+                icon=":material/touch_app:",
             )
         elif live.wait_for(job):
             detective.show_audit(job, key="detect:tool")

@@ -13,6 +13,7 @@ from cake_core.jobs import ACTIVE, Job
 from . import account
 from .cached import runner
 from .owner import is_mine, key
+from .run_panels import KINDS, method_on
 
 __all__ = ["is_instructor", "offer_key", "show_jobs"]
 
@@ -108,9 +109,8 @@ def _sentence(job: Job) -> str:
 
 
 def _title(job: Job) -> str:
-    said = job.spec.get("experiment")
-    about = f" of {said.get('method', '')} on {said.get('data', {}).get('name', '')}" if isinstance(said, dict) else ""
-    return f"{job.kind}{about}"
+    said, kind = job.spec.get("experiment"), KINDS.get(job.kind, job.kind)
+    return f"{kind}: {method_on(said)}" if isinstance(said, dict) else kind
 
 
 def _stop(job: Job) -> None:

@@ -402,10 +402,13 @@ class Painter {
   }
 }
 
+let sheets = 0; // so far: those of two views on a page are no group of radios together
+
 class Sheet {
   // Samples of all mini-batches in flight, side by side. `choose` is told which one is wanted, by its place in flight.
   constructor(root, scene, painter, { choose, look, film }) {
     Object.assign(this, { scene, painter, choose });
+    sheets++;
     this.canvas = element("canvas", { className: "sheet" });
     this.board = element("div", { className: "board", tabIndex: 0 }, this.canvas);
     this.board.setAttribute("role", "application");
@@ -414,7 +417,7 @@ class Sheet {
     this.caption = element("figcaption");
     this.hint = element("p", { className: "hint" });
     const radios = Object.entries(LOOKS).map(([value, [label]]) =>
-      element("label", {}, element("input", { type: "radio", name: "look", value, checked: value === painter.look, onchange: () => look(value) }), ` ${label}`),
+      element("label", {}, element("input", { type: "radio", name: `look-${sheets}`, value, checked: value === painter.look, onchange: () => look(value) }), ` ${label}`),
     );
     const looks = element("div", { className: "looks" }, ...radios);
     looks.setAttribute("role", "radiogroup");
@@ -703,12 +706,16 @@ function smallChart(plot, theme, x, y) {
   };
 }
 
+const CURVES = { synthesis: "Losses per sample", student: "Loss of the student", teacher: "Loss of the teacher" };
+
 class Curves {
   // The losses over the steps of the present stage, redrawn a few times a second, with a mark at each change of settings.
   constructor(root, scene) {
     this.plot = element("div", { className: "plot" });
     this.percent = scene.percent;
-    this.root = element("figure", { className: "curves" }, element("figcaption", { textContent: scene.curves ?? "Losses per sample" }), this.plot);
+    this.title = scene.curves;
+    this.caption = element("figcaption", { textContent: this.title ?? CURVES.synthesis });
+    this.root = element("figure", { className: "curves" }, this.caption, this.plot);
     root.append(this.root);
   }
   async start(plotly, theme) {
@@ -720,7 +727,7 @@ class Curves {
   }
   layout() {
     const y = this.percent ? { range: [0, 1.02], tickformat: ".0%" } : { rangemode: "tozero" };
-    return { ...smallChart(this.plot, this.theme, "step", y), shapes: this.marks ?? [] };
+    return { ...smallChart(this.plot, this.theme, ["student", "teacher"].includes(this.stage) ? "update" : "step", y), shapes: this.marks ?? [] };
   }
   draw(frames, stage) {
     if (!this.P || !this.plot.clientWidth) return;
@@ -733,7 +740,11 @@ class Curves {
     this.marks = own.slice(1).flatMap((f, i) =>
       f.version !== own[i].version ? [{ type: "line", yref: "paper", y0: 0, y1: 1, x0: f.step, x1: f.step, line: { dash: "dot", width: 1, color: this.theme.text } }] : [],
     );
-    this.root.style.visibility = traces.length ? "" : "hidden"; // a method without losses has no curves
+    const before = !traces.length && frames.length < 2; // later, a method without losses has no curves
+    this.stage = stage;
+    this.caption.textContent = `${this.title ?? CURVES[stage] ?? CURVES.synthesis}${before ? ": none before the first step" : ""}`;
+    this.root.style.visibility = traces.length || before ? "" : "hidden";
+    this.plot.style.visibility = traces.length ? "" : "hidden";
     this.P.react(this.plot, traces, this.layout());
   }
   stop() {
@@ -811,7 +822,8 @@ class Slider {
     this.show(value);
   }
   show(value) {
-    this.value.textContent = short(value) + (this.spec.unit ? ` ${this.spec.unit}` : "");
+    const unit = value === 1 ? this.spec.unit?.replace(/s$/, "") : this.spec.unit;
+    this.value.textContent = short(value) + (unit ? ` ${unit}` : "");
     this.input.setAttribute("aria-valuetext", this.value.textContent);
   }
 }
@@ -1370,7 +1382,7 @@ class LiveView {
     Object.assign(this, { speed, look });
     this.dom.speed.value = speed;
     if (this.painter) this.painter.look = look;
-    for (const radio of this.dom.stage.querySelectorAll("[name=look]")) radio.checked = radio.value === look;
+    for (const radio of this.dom.stage.querySelectorAll(".looks input")) radio.checked = radio.value === look;
     if (!this.socket || before === JSON.stringify(this.options) + this.speed + this.look) return; // a new socket asks by itself
     this.pace();
     this.tellWishes();
@@ -1572,7 +1584,7 @@ class LiveView {
     };
     const watched = { ready: "Not begun yet.", paused: "Its owner has paused it.", done: "Done.", stopped: "Its owner has stopped it." };
     let text = this.data.recording ? "" : (this.data.watch && watched[state]) || (words[state] ?? "");
-    if (state === "stopped" && message) text = this.data.watch ? message : `${message} Press Reset to begin again.`;
+    if (state === "stopped" && message && this.data.watch) text = "Stopped."; // the banner says by whom
     if (!this.following && !this.data.recording) text = this.replaying ? "Replay." : state === "paused" ? "Paused." : "Looking back.";
     if (this.connected === false) text = "Disconnected. Trying again…";
     if (this.connected === "gone" && this.data.watch) text = "This run has ended, or is not shared any more. Reload for one of your own.";
@@ -1675,6 +1687,7 @@ class LiveView {
         plane.recolour(this.theme);
       }
     if (this.curves) this.curves.theme = this.theme;
+    this.curvesAt = 0; // they are drawn again, in the new colours
     if (this.statistics) this.statistics.seen = null;
     this.redraw = true;
   }
@@ -1784,7 +1797,7 @@ class LiveView {
     for (let c = 0; c < classes; c++) {
       g.beginPath();
       for (let k = 0; k < n; k++) if (a.labels[k] === c) marker(g, c, at[2 * k], at[2 * k + 1], radius);
-      g.fillStyle = COLOURS[c % COLOURS.length];
+      g.fillStyle = tone(COLOURS[c % COLOURS.length], this.theme);
       g.fill();
     }
     g.restore();
@@ -1864,7 +1877,7 @@ class LiveView {
           const x = x0 + kx * data[2 * k], y = y0 - ky * data[2 * k + 1];
           marker(g, c, x, y, 3.2);
         }
-      g.strokeStyle = COLOURS[c % COLOURS.length];
+      g.strokeStyle = tone(COLOURS[c % COLOURS.length], this.theme);
       g.stroke();
     }
     g.globalAlpha = 1;
