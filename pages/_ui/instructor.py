@@ -50,7 +50,7 @@ def offer_key() -> None:
             if account.is_instructor_key(given):
                 st.session_state["instructor"] = True
                 st.rerun()
-            st.error("That is not the key.", icon=":material/error:")
+            st.error("That is not the key. Whoever runs this server has it.", icon=":material/error:")
 
 
 def show_jobs() -> None:
@@ -104,7 +104,7 @@ def _place(job: Job) -> tuple[int, int]:
 def _sentence(job: Job) -> str:
     whose = "yours" if is_mine(job) else f"`{short_name(job)}`"
     place = f", place {position}" if (position := runner().position(job)) else ""
-    note = f", {job.note}" if job.note and job.state == "running" else ""
+    note = f", {job.note[0].lower()}{job.note[1:]}" if job.note and job.state == "running" else ""
     return f"**{whose}** &nbsp; {_title(job)} &nbsp; {job.state}{place}{note}, {100 * job.progress:.0f} %"
 
 

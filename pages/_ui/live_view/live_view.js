@@ -211,7 +211,7 @@ class Plane {
       [{ type: "scatter", mode: "lines", x: this.lines[0] ?? [null], y: this.lines[1] ?? [null], hoverinfo: "skip", line: { color: theme.text, width: 2 } }],
       {
         ...this.size(), margin: { l: 34, r: 6, t: 12, b: 28 }, showlegend: false, uirevision: "keep", dragmode: drag ? "pan" : false,
-        paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: theme.text }, xaxis: axis,
+        paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: theme.text, family: theme.font }, xaxis: axis,
         yaxis: { ...axis, range: [-w, w], scaleanchor: "x" },
       },
       { displaylogo: false, displayModeBar: drag ? "hover" : false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "sendChartToCloud"] },
@@ -701,7 +701,7 @@ function smallChart(plot, theme, x, y) {
   const axis = { zeroline: false, gridcolor: theme.line, color: theme.text, nticks: 5, tickfont: { size: 11 } };
   return {
     width: plot.clientWidth || 320, height: plot.clientHeight || 190, margin: { l: 44, r: 8, t: 24, b: 34 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    font: { color: theme.text, size: 11 }, legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0 }, showlegend: true,
+    font: { color: theme.text, size: 11, family: theme.font }, legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0 }, showlegend: true,
     xaxis: { ...axis, title: { text: x, standoff: 4 } }, yaxis: { ...axis, ...y },
   };
 }
@@ -1680,6 +1680,7 @@ class LiveView {
     this.theme = {
       name, dark, background: parts.slice(0, 3), tint: dark ? 0.42 : 0.34,
       text: css(this.root, "--st-text-color") || "#222222", line: css(this.root, "--st-border-color") || "#dddddd",
+      font: getComputedStyle(this.root).fontFamily, // by name: Plotly measures words elsewhere in the page
     };
     for (const plane of [this.teacher, this.student])
       if (plane) {
@@ -1925,11 +1926,17 @@ class LiveView {
         node.setAttribute("aria-label", layout.meta);
       }
       window.Plotly.react(
-        node, data,
-        { ...layout, width: node.clientWidth, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: this.theme.text, family: "inherit" }, xaxis: { ...layout.xaxis, ...axis }, yaxis: { ...layout.yaxis, ...axis } },
+        node, data.map((trace) => this.whiskers(trace)),
+        { ...layout, width: node.clientWidth, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: this.theme.text, family: this.theme.font }, xaxis: { ...layout.xaxis, ...axis }, yaxis: { ...layout.yaxis, ...axis, automargin: true } },
         { displayModeBar: false },
       );
     });
+  }
+  whiskers(trace) {
+    // Plotly's own on bars are nearly black, whatever the ground.
+    if (trace.type !== "bar") return trace;
+    const told = Object.fromEntries(["error_x", "error_y"].filter((k) => trace[k]).map((k) => [k, { ...trace[k], color: this.theme.text }]));
+    return { ...trace, ...told };
   }
   drawTime(position, frame) {
     const now = performance.now();
