@@ -24,7 +24,6 @@ from .owner import pass_for
 from .page import page_path, show_experiment
 from .panels import STILL
 from .share import share_run
-from .words import whiskers
 
 __all__ = ["begin_study", "choose_earlier", "choose_range", "go_on", "show", "shown_study", "watched"]
 
@@ -347,7 +346,7 @@ def _finals(study: str, config: TuneConfig, found: Mapping[str, Any], done: Sequ
     lines = finals[number]["summary"]
     value = "student_accuracy" if any("student_accuracy_mean" in r for r in lines) else "agreement"
     alt = "; ".join(f"{SETUPS[r['setup']]}: {_interval(r, value)} %" for r in lines)
-    st.plotly_chart(whiskers(study_figures.finals(lines, value, SETUPS)), key="tune:final:bars", alt=alt, config=STILL)
+    st.plotly_chart(study_figures.finals(lines, value, SETUPS), key="tune:final:bars", alt=alt, config=STILL)
     st.dataframe(
         [
             {

@@ -11,9 +11,7 @@ import streamlit as st
 from cake_core.alt_text import alt_text
 from cake_core.glossary import GLOSSARY, Term, explaining
 
-__all__ = ["chart", "for_live_view", "help_with", "show_term", "whiskers", "words"]
-
-LIGHT = "#e8eeed"  # whiskers on a dark page
+__all__ = ["chart", "for_live_view", "help_with", "show_term", "words"]
 
 
 def words(names: Iterable[str], *, key: str, heading: str = "Words of this step") -> None:
@@ -53,14 +51,7 @@ def chart(figure: go.Figure, *, key: str, place: Any = st, **options: Any) -> An
         place: a container to put it into.
         options: of `st.plotly_chart`.
     """
-    return place.plotly_chart(whiskers(figure), key=key, alt=alt_text(figure), **options)
-
-
-def whiskers(figure: go.Figure) -> go.Figure:
-    """The figure with whiskers that stand out on a dark page too: Plotly's own on bars are nearly black."""
-    if st.context.theme.type == "dark":
-        figure.update_traces(error_x_color=LIGHT, error_y_color=LIGHT, selector={"type": "bar"})
-    return figure
+    return place.plotly_chart(figure, key=key, alt=alt_text(figure), **options)
 
 
 def help_with(help: str, name: str) -> str:

@@ -712,6 +712,7 @@ class Curves {
   // The losses over the steps of the present stage, redrawn a few times a second, with a mark at each change of settings.
   constructor(root, scene) {
     this.plot = element("div", { className: "plot" });
+    this.plot.style.visibility = "hidden"; // axes without a curve say nothing
     this.percent = scene.percent;
     this.title = scene.curves;
     this.caption = element("figcaption", { textContent: this.title ?? CURVES.synthesis });
@@ -1367,6 +1368,7 @@ class LiveView {
         this.student?.start(plotly, scene, this.theme, drag),
         plotly && this.curves?.start(plotly, this.theme),
       ]);
+      this.curvesAt = 0;
       this.redraw = true;
     } catch (error) {
       this.banner("The chart library could not be loaded. Reload the page; if that does not help, check the network.");
@@ -1926,17 +1928,11 @@ class LiveView {
         node.setAttribute("aria-label", layout.meta);
       }
       window.Plotly.react(
-        node, data.map((trace) => this.whiskers(trace)),
+        node, data,
         { ...layout, width: node.clientWidth, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: this.theme.text, family: this.theme.font }, xaxis: { ...layout.xaxis, ...axis }, yaxis: { ...layout.yaxis, ...axis, automargin: true } },
         { displayModeBar: false },
       );
     });
-  }
-  whiskers(trace) {
-    // Plotly's own on bars are nearly black, whatever the ground.
-    if (trace.type !== "bar") return trace;
-    const told = Object.fromEntries(["error_x", "error_y"].filter((k) => trace[k]).map((k) => [k, { ...trace[k], color: this.theme.text }]));
-    return { ...trace, ...told };
   }
   drawTime(position, frame) {
     const now = performance.now();
