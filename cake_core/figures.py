@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-__all__ = ["copies"]
+__all__ = ["copies", "ink"]
 
 # One colour for each method wherever it appears: Okabe and Ito's for those of the paper's Fig. 1, others beside them.
 COLOURS = {
@@ -32,6 +32,21 @@ COLOURS = {
     "gd": "#5F9E6E",
     "teacher": "#56B4E9",
 }
+
+
+def ink(ground: str) -> str:
+    """White or nearly black: whichever stands out more against a colour.
+
+    Args:
+        ground: the colour that is written on, as "#rrggbb".
+
+    References: | WCAG 2.2, contrast ratio | https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio
+    """
+    parts = [int(ground[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    light = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    dark = 0.0078  # the luminance of #101516
+    return "#ffffff" if 1.05 / (light + 0.05) >= (light + 0.05) / (dark + 0.05) else "#101516"
 
 
 def copies(outcome: dict[str, Any], control: dict[str, Any] | None) -> go.Figure:
@@ -79,7 +94,7 @@ def _bars(
             text=[f"{100 * v:.1f} %" for v in values],
             textposition="inside",
             insidetextanchor="start",
-            textfont={"color": "white"},
+            textfont={"color": [ink(c) for c in colours]},
             hoverinfo="skip",
         )
     )
@@ -116,10 +131,10 @@ def methods(summary: Sequence[dict[str, Any]], value: str) -> go.Figure:
             y=means,
             error_y={"type": "data", "array": deviations, "visible": True},
             marker_color=[COLOURS.get(r["method"], COLOURS["noise"]) for r in rows],
-            text=[f"{m:.1f} ± {d:.1f} %" for m, d in zip(means, deviations, strict=True)],
+            text=[f"{m:.1f}<br>± {d:.1f} %" for m, d in zip(means, deviations, strict=True)],  # narrow, as bars are
             textposition="inside",
             insidetextanchor="start",
-            textfont={"color": "white"},
+            textfont={"color": [ink(COLOURS.get(r["method"], COLOURS["noise"])) for r in rows]},
             hovertext=[f"{r['seeds']} seeds" for r in rows],
         )
     )

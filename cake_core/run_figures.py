@@ -40,7 +40,8 @@ def curves(found: Mapping[str, Mapping[str, Any]]) -> list[go.Figure]:
                 continue
             steps = mine["step"][-len(mine[name]) :]
             line = {"color": CLASS_COLOURS[number % len(CLASS_COLOURS)], "dash": DASHES[number % len(DASHES)]}
-            figure.add_trace(go.Scatter(x=steps, y=mine[name], mode="lines", name=title, line={**line, "width": 2}))
+            mode = "lines" if len(steps) > 1 else "markers"  # a line of one point is not to be seen
+            figure.add_trace(go.Scatter(x=steps, y=mine[name], mode=mode, name=title, line={**line, "width": 2}))
         what = "loss" if name == "loss" else name.replace("_", " ")
         figure.update_layout(
             title={"text": f"{STAGES[stage]}: {what}", "font": {"size": 13}, "x": 0, "xanchor": "left", "y": 0.97},

@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from .figures import CLASS_COLOURS, COLOURS, SYMBOLS
+from .figures import CLASS_COLOURS, COLOURS, SYMBOLS, ink
 
 __all__ = ["finals", "samples"]
 
@@ -40,7 +40,7 @@ def finals(lines: Sequence[Mapping[str, Any]], value: str, titles: Mapping[str, 
             text=[f"{m:.1f} %" for m in means],
             textposition="inside",
             insidetextanchor="start",
-            textfont={"color": "white"},
+            textfont={"color": [ink(BARS[r["setup"]]) for r in rows]},
             hoverinfo="skip",
         )
     )

@@ -289,7 +289,11 @@ class Tuning(Iterator[Update]):
             run = TrialElsewhere(self.config, judge, self.judge.dataset.test_x.device.type, trial.params, stem)
         ended = False
         items = run.run()
-        words = ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in trial.params.items())
+        known = studies.tunable(self.config.experiment)
+        words = ", ".join(
+            f"{known[k].label.lower()} {v:.3g}" if isinstance(v, float) else f"{known[k].label.lower()} {v}"
+            for k, v in trial.params.items()
+        )
         try:
             for item in items:
                 if isinstance(item, Look):

@@ -106,7 +106,7 @@ def curves(study: optuna.Study, config: TuneConfig) -> go.Figure:
         trace.update(line={"color": ORANGE if pruned else SKY, "width": 1.5}, marker={"size": 4}, opacity=0.8)
     samples = config.objectives[0] in ("coverage", "near_boundary")
     what = "samples" if samples else "student"
-    words = [f"{a} of samples" for a in "¼½"] + [f"{a} of {what}" for a in "¼½¾"]
+    words = [f"{a} of<br>samples" for a in "¼½"] + [f"{a} of<br>{what}" for a in "¼½¾"]  # narrow, for phones
     seen = sorted({k for t in study.get_trials(deepcopy=False) for k in t.intermediate_values})
     places = len(RUNGS) + LOOKS
     figure.update_xaxes(tickvals=seen, ticktext=[words[(k - 1) % places] for k in seen])

@@ -6,7 +6,7 @@ from cake_core import runs
 from cake_core.errors import CakeError
 from pages._ui import run_panels
 from pages._ui.owner import key
-from pages._ui.page import open_page
+from pages._ui.page import link, open_page
 
 open_page(
     "Runs",
@@ -14,11 +14,25 @@ open_page(
     "it away.",
 )
 
+
+def say_empty() -> None:
+    """Says where runs come from."""
+    st.info(
+        "There are no runs of yours yet. Make some on **Two moons** or **Images**: each is kept here when it has "
+        "finished.",
+        icon=":material/lightbulb:",
+    )
+    with st.container(horizontal=True):
+        link("two_moons")
+        link("images")
+
+
 if error := st.session_state.pop("runs:error", ""):
     st.error(error, icon=":material/error:")
 run_panels.offer_undo()
 
 mine, chosen = runs.entries(key()), []
+visits = not mine and bool(st.query_params.get("run", ""))  # somebody's run is what they have come for
 if mine:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         words = st.text_input("Filter", key="runs:filter", placeholder="cake digits …", icon=":material/search:")
@@ -38,13 +52,10 @@ if mine:
         chosen = run_panels.chosen_in_table(found)
     else:
         st.info("No run fits. Take a word out of the filter.", icon=":material/search_off:")
-else:
-    st.info(
-        "There are no runs of yours yet. Make some on **Two moons** or **Images**: each is kept here when it has "
-        "finished.",
-        icon=":material/lightbulb:",
-    )
-run_panels.show_disk(mine)
+elif not visits:
+    say_empty()
+if not visits:
+    run_panels.show_disk(mine)
 
 if not chosen and st.session_state.get("runs:ticked"):
     st.query_params.pop("run", None)  # it showed what was ticked
@@ -68,6 +79,8 @@ try:
 except CakeError as error:
     st.error(str(error), icon=":material/error:")
     shown = []
+    if visits:
+        say_empty()
 if len(shown) == 1:
     run_panels.show_run(shown[0])
 elif len(shown) > 1 and all(e.kind == "distill" for e in shown):

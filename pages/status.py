@@ -17,7 +17,7 @@ open_page(
 def show() -> None:
     values = metrics.figures(runner())
     plain = {name: value for name, value in values.items() if not isinstance(value, dict)}
-    with st.grid(4, min_column_width=180):
+    with st.grid(5, min_column_width=150):
         for name, value in plain.items():
             label = name.replace("_", " ").capitalize()
             st.metric(label, f"{value:,.0f}", help=metrics.FIGURES[name][1], border=True)

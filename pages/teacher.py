@@ -16,7 +16,7 @@ open_page(
     "A teacher is the classifier that gets copied. Look at those that are shipped, train one, or bring your own.",
 )
 
-IN_FRONT = ":material/arrow_back:"
+IN_FRONT = ":material/touch_app:"
 
 
 def offer(job: Job, key: str) -> None:

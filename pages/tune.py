@@ -102,7 +102,7 @@ with right:
     study = tuning_panels.shown_study()
     tuning_panels.choose_earlier(study)
     if study is None:
-        st.info(HINT, icon=":material/arrow_back:")
+        st.info(HINT, icon=":material/touch_app:")
     else:
         job = tuning_panels.watched()
         tuning_panels.go_on(study, job)

@@ -273,7 +273,7 @@ def test_an_instructor_sees_and_stops(key):
     assert not app.exception
     assert "Everybody's jobs" in [s.value for s in app.subheader]
     (line,) = [m.value for m in app.markdown if short_name(job) in m.value]
-    assert "distill of cake on moons" in line
+    assert "Distillation: CAKE on Two moons" in line
     assert "running" in line
     assert job.owner.partition(".")[0] not in line
     app.button(key=f"status:stop:{job.name}").click().run()

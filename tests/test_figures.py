@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cake_core import figures
+from cake_core import figures, run_figures
 from cake_core.embedding import Embedding
 from cake_core.methods import METHODS
 
@@ -22,6 +22,23 @@ def test_copies():
     assert list(bars.error_x.array) == pytest.approx([1, 1, 1])
     assert list(bars.error_x.arrayminus) == pytest.approx([2, 2, 2])
     assert len(figures.copies(outcome(0.9), None).data[0].x) == 2
+    assert bars.textfont.color == ("#101516", "#ffffff", "#101516")  # light blue, blue and grey carry it
+
+
+@pytest.mark.parametrize("ground", [*figures.COLOURS.values(), "#ffffff", "#000000"])
+def test_ink_can_be_read_on_any_colour(ground):
+    def luminance(colour: str) -> float:  # by hand, as WCAG has it
+        r, g, b = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (r, g, b))
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+    low, high = sorted((luminance(figures.ink(ground)), luminance(ground)))
+    assert (high + 0.05) / (low + 0.05) > 4
+
+
+def test_a_curve_of_one_point_is_to_be_seen():
+    one, many = {"student": {"step": [60], "loss": [0.5]}}, {"student": {"step": [60, 120], "loss": [0.5, 0.4]}}
+    assert [t.mode for t in run_figures.curves({"a": one, "b": many})[0].data] == ["markers", "lines"]
 
 
 def test_copies_without_test_data_shows_agreement():

@@ -136,11 +136,15 @@ def test_others_watch_a_running_job_by_its_link_alone():
     assert job_name(second, "two_moons") == given
     assert experiment(second, "two_moons").method == "lake"
     assert "somebody else's run" in second.info[0].value
+    third = open_page("two_moons", job=given)
     second.select_slider(key="two_moons:sigma").set_value(0.1).run()  # a run of their own, then
     assert job_name(second, "two_moons") not in (job.name, given)
     assert runner().find(job.name) is job
     assert job.spec["experiment"]["settings"]["sigma"] != 0.1
     job.unshare()
+    third.run()  # it was watched until now
+    assert "not shared any more" in third.warning[0].value
+    assert job_name(third, "two_moons") not in (job.name, given)
     late = open_page("two_moons", job=given)
     assert "not shared any more" in late.warning[0].value
     assert job_name(late, "two_moons") not in (job.name, given)

@@ -153,11 +153,13 @@ def test_others_see_a_run_only_by_its_link(three):
     settle(app)
     assert app.subheader[0].value == "CAKE on Two moons, seed 0"
     assert "belongs to somebody else" in texts(app)
+    assert "of yours" not in texts(app)  # whoever comes by a link has come for the run
     assert not [b for b in app.button if b.label in ("Delete", "Give a star", "Stop sharing")]
     mine.button(key=f"share:{three[0]}:off").click().run()
     assert not mine.exception
     app.run()
     assert "There is no such run" in app.error[0].value
+    assert "There are no runs of yours yet" in app.info[0].value
     assert not app.subheader
 
 

@@ -15,6 +15,7 @@ from . import account
 from .cached import runner
 from .owner import is_mine, key
 from .page import watch
+from .run_panels import KINDS, method_on
 
 __all__ = ["is_instructor", "offer_key", "show_jobs"]
 
@@ -51,7 +52,7 @@ def offer_key() -> None:
             if account.is_instructor_key(given):
                 st.session_state["instructor"] = True
                 st.rerun()
-            st.error("That is not the key.", icon=":material/error:")
+            st.error("That is not the key. Whoever runs this server has it.", icon=":material/error:")
 
 
 def show_jobs() -> None:
@@ -121,14 +122,13 @@ def _place(job: Job) -> tuple[int, int]:
 def _sentence(job: Job) -> str:
     whose = "yours" if is_mine(job) else f"`{short_name(job)}`"
     place = f", place {position}" if (position := runner().position(job)) else ""
-    note = f", {job.note}" if job.note and job.state == "running" else ""
+    note = f", {job.note[0].lower()}{job.note[1:]}" if job.note and job.state == "running" else ""
     return f"**{whose}** &nbsp; {_title(job)} &nbsp; {job.state}{place}{note}, {100 * job.progress:.0f} %"
 
 
 def _title(job: Job) -> str:
-    said = job.spec.get("experiment")
-    about = f" of {said.get('method', '')} on {said.get('data', {}).get('name', '')}" if isinstance(said, dict) else ""
-    return f"{job.kind}{about}"
+    said, kind = job.spec.get("experiment"), KINDS.get(job.kind, job.kind)
+    return f"{kind}: {method_on(said)}" if isinstance(said, dict) else kind
 
 
 def _stop(job: Job) -> None:

@@ -11,6 +11,7 @@ from cake_core import data
 from cake_core.errors import CakeError
 from cake_core.jobs import GOES_ON, Job
 from cake_core.journal import Left
+from cake_core.methods import METHODS
 from cake_core.pipeline import Experiment
 
 from . import controls, kiosk, live, panels
@@ -80,19 +81,24 @@ def _side_by_side(screen: Screen, job: Job, kind: str, rate: float) -> None:
     """The run before and the one now: the same start, other weights, one clock for both."""
     former = screen.former_job(job)
     changed = screen.former.differences(screen.experiment)
+    _what_differs(screen, changed)
     left, right = st.columns(2, gap="medium")
     with left:
-        st.subheader("Before", anchor=False)
+        st.subheader(f"Before: {METHODS[screen.former.method].title}", anchor=False)
         live.watch(former, key=f"{screen.name}:former", rate=rate, view=screen.view.to_dict())
         remember(former)
         panels.show_outcome(former, key=f"{screen.name}:former:outcome")
     with right:
-        st.subheader("Now", anchor=False)
+        st.subheader(f"Now: {METHODS[screen.experiment.method].title}", anchor=False)
         _watch(screen, job, kind, rate)
+
+
+def _what_differs(screen: Screen, changed: Mapping[str, tuple[str, str]]) -> None:
+    """What the two runs do not share, and the way out."""
     with st.container(border=True):
         if changed:
             lines = [f"{label}: {then or 'none'} → **{now or 'none'}**" for label, (then, now) in changed.items()]
-            st.markdown("**What differs.** " + "; ".join(lines) + ".")
+            st.markdown(f"**What differs.** {'; '.join(lines)}. Press Play in either: both take each step together.")
         else:
             st.markdown(
                 "**Both are still the same**: same seed, same start, same weights. Move a slider below *Now*, or "
@@ -135,7 +141,7 @@ def begun(page: str, hint: str, *, watched: bool = True) -> Job | None:
     if job is None and (left := runner().journal.left_by(st.session_state.owner, page)) is not None:
         _offer(page, left)
     elif job is None:
-        st.info(hint, icon=":material/arrow_back:")
+        st.info(hint, icon=":material/touch_app:")
     elif watched:
         live.watch(job, key=f"{page}:live", rate=0)
     else:

@@ -144,6 +144,8 @@ class Screen:
             self._read_url()
         elif (sentence := _missing(self.experiment)) is not None:
             self._state.update(experiment=default, job=None, error=f"{sentence} The defaults are shown instead.")
+        elif (self._state["job"] or "").startswith(WATCH) and self.shown_job() is None:
+            self._state.update(job=None, notes=[NOT_SHARED])  # it was watched until now
         self._state.setdefault("begun", self.experiment)  # what a stand goes back to
 
     # -- what is remembered -------------------------------------------------------------------------------------

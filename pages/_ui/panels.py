@@ -81,7 +81,7 @@ def show_result(result: Mapping[str, Any], *, key: str) -> None:
         "are no test data here; on real inputs it may agree less"
     )
     right.markdown(
-        f"Judged on {judged}; whiskers are 95 % intervals. "
+        f"Judged on {judged}; whiskers are 95\u00a0% intervals. "
         f"It took {outcome['samples']:,} synthetic samples, {outcome['forward_calls']:,} answers of the teacher "
         f"and {outcome['gradient_calls']:,} gradients."
     )
@@ -93,7 +93,7 @@ def show_result(result: Mapping[str, Any], *, key: str) -> None:
             f"Moving the samples is worth **{gain:+.1f} points** against it. One run is one seed: the page Compare "
             "has several."
         )
-        if plane and abs(gain) < 1:
+        if plane and abs(gain) < 1 and control[value] > 0.95:
             right.caption(
                 "There is little to gain where the noise alone covers the plane, as with a prior spread of 1. "
                 "Start all samples in one spot (presets 4 and 5) and see the difference."

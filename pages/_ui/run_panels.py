@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -32,6 +32,7 @@ __all__ = [
     "chosen_in_table",
     "delete_button",
     "fitting",
+    "method_on",
     "offer_undo",
     "show_comparison",
     "show_disk",
@@ -69,15 +70,25 @@ def title_of(e: Entry) -> str:
     """A run in a few words."""
     if e.kind != "distill":
         return " on ".join(filter(None, (KINDS.get(e.kind, e.kind), _data(e.data))))
-    method = METHODS[e.method].title if e.method in METHODS else e.method
-    return f"{method} on {_data(e.data)}, seed {e.seed}"
+    return f"{method_on({'method': e.method, 'data': {'name': e.data}})}, seed {e.seed}"
+
+
+def method_on(experiment: Mapping[str, Any]) -> str:
+    """What is done to which data, as pages call both.
+
+    Args:
+        experiment: as `Experiment.to_dict` gives it.
+    """
+    method = experiment.get("method", "")
+    title = METHODS[method].title if method in METHODS else method
+    return " on ".join(filter(None, (title, _data((experiment.get("data") or {}).get("name", "")))))
 
 
 def _data(name: str) -> str:
     try:
         return data.info(name).title if name else ""
-    except CakeError:  # somebody's own, which has been removed
-        return "data that are gone"
+    except CakeError:  # somebody's own: removed, or not to be seen
+        return "data that are not here"
 
 
 def fitting(found: Sequence[Entry], words: str, kind: str, starred: bool, sort: str) -> list[Entry]:

@@ -209,6 +209,12 @@ def test_to_the_end_and_back_in_time(server, live):
     live.page.get_by_text("How well does it copy?").wait_for()
     assert live.page.get_by_text("Student of noise only").count()
     assert live.probe("view.student.surface") is not None
+    # The curves take the colours of another theme, though nothing moves any more.
+    live.page.emulate_media(color_scheme="dark")
+    live.until(lambda: live.probe("view.theme.dark"))
+    live.until(lambda: live.probe("view.curves.plot.layout.font.color === cakeLive.view.theme.text"))
+    live.page.emulate_media(color_scheme="light")
+    live.until(lambda: not live.probe("view.theme.dark"))
     # Scrub to the beginning: the samples are where they began.
     live.page.evaluate("(() => { const t = document.querySelector('.cake-live .time'); t.value = 0; t.oninput(); })()")
     live.until(lambda: live.probe("step") == 0)

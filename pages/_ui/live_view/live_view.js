@@ -211,7 +211,7 @@ class Plane {
       [{ type: "scatter", mode: "lines", x: this.lines[0] ?? [null], y: this.lines[1] ?? [null], hoverinfo: "skip", line: { color: theme.text, width: 2 } }],
       {
         ...this.size(), margin: { l: 34, r: 6, t: 12, b: 28 }, showlegend: false, uirevision: "keep", dragmode: drag ? "pan" : false,
-        paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: theme.text }, xaxis: axis,
+        paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: theme.text, family: theme.font }, xaxis: axis,
         yaxis: { ...axis, range: [-w, w], scaleanchor: "x" },
       },
       { displaylogo: false, displayModeBar: drag ? "hover" : false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "sendChartToCloud"] },
@@ -402,10 +402,13 @@ class Painter {
   }
 }
 
+let sheets = 0; // so far: those of two views on a page are no group of radios together
+
 class Sheet {
   // Samples of all mini-batches in flight, side by side. `choose` is told which one is wanted, by its place in flight.
   constructor(root, scene, painter, { choose, look, film }) {
     Object.assign(this, { scene, painter, choose });
+    sheets++;
     this.canvas = element("canvas", { className: "sheet" });
     this.board = element("div", { className: "board", tabIndex: 0 }, this.canvas);
     this.board.setAttribute("role", "application");
@@ -414,7 +417,7 @@ class Sheet {
     this.caption = element("figcaption");
     this.hint = element("p", { className: "hint" });
     const radios = Object.entries(LOOKS).map(([value, [label]]) =>
-      element("label", {}, element("input", { type: "radio", name: "look", value, checked: value === painter.look, onchange: () => look(value) }), ` ${label}`),
+      element("label", {}, element("input", { type: "radio", name: `look-${sheets}`, value, checked: value === painter.look, onchange: () => look(value) }), ` ${label}`),
     );
     const looks = element("div", { className: "looks" }, ...radios);
     looks.setAttribute("role", "radiogroup");
@@ -698,17 +701,22 @@ function smallChart(plot, theme, x, y) {
   const axis = { zeroline: false, gridcolor: theme.line, color: theme.text, nticks: 5, tickfont: { size: 11 } };
   return {
     width: plot.clientWidth || 320, height: plot.clientHeight || 190, margin: { l: 44, r: 8, t: 24, b: 34 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    font: { color: theme.text, size: 11 }, legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0 }, showlegend: true,
+    font: { color: theme.text, size: 11, family: theme.font }, legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0 }, showlegend: true,
     xaxis: { ...axis, title: { text: x, standoff: 4 } }, yaxis: { ...axis, ...y },
   };
 }
+
+const CURVES = { synthesis: "Losses per sample", student: "Loss of the student", teacher: "Loss of the teacher" };
 
 class Curves {
   // The losses over the steps of the present stage, redrawn a few times a second, with a mark at each change of settings.
   constructor(root, scene) {
     this.plot = element("div", { className: "plot" });
+    this.plot.style.visibility = "hidden"; // axes without a curve say nothing
     this.percent = scene.percent;
-    this.root = element("figure", { className: "curves" }, element("figcaption", { textContent: scene.curves ?? "Losses per sample" }), this.plot);
+    this.title = scene.curves;
+    this.caption = element("figcaption", { textContent: this.title ?? CURVES.synthesis });
+    this.root = element("figure", { className: "curves" }, this.caption, this.plot);
     root.append(this.root);
   }
   async start(plotly, theme) {
@@ -720,7 +728,7 @@ class Curves {
   }
   layout() {
     const y = this.percent ? { range: [0, 1.02], tickformat: ".0%" } : { rangemode: "tozero" };
-    return { ...smallChart(this.plot, this.theme, "step", y), shapes: this.marks ?? [] };
+    return { ...smallChart(this.plot, this.theme, ["student", "teacher"].includes(this.stage) ? "update" : "step", y), shapes: this.marks ?? [] };
   }
   draw(frames, stage) {
     if (!this.P || !this.plot.clientWidth) return;
@@ -733,7 +741,11 @@ class Curves {
     this.marks = own.slice(1).flatMap((f, i) =>
       f.version !== own[i].version ? [{ type: "line", yref: "paper", y0: 0, y1: 1, x0: f.step, x1: f.step, line: { dash: "dot", width: 1, color: this.theme.text } }] : [],
     );
-    this.root.style.visibility = traces.length ? "" : "hidden"; // a method without losses has no curves
+    const before = !traces.length && frames.length < 2; // later, a method without losses has no curves
+    this.stage = stage;
+    this.caption.textContent = `${this.title ?? CURVES[stage] ?? CURVES.synthesis}${before ? ": none before the first step" : ""}`;
+    this.root.style.visibility = traces.length || before ? "" : "hidden";
+    this.plot.style.visibility = traces.length ? "" : "hidden";
     this.P.react(this.plot, traces, this.layout());
   }
   stop() {
@@ -811,7 +823,8 @@ class Slider {
     this.show(value);
   }
   show(value) {
-    this.value.textContent = short(value) + (this.spec.unit ? ` ${this.spec.unit}` : "");
+    const unit = value === 1 ? this.spec.unit?.replace(/s$/, "") : this.spec.unit;
+    this.value.textContent = short(value) + (unit ? ` ${unit}` : "");
     this.input.setAttribute("aria-valuetext", this.value.textContent);
   }
 }
@@ -1355,6 +1368,7 @@ class LiveView {
         this.student?.start(plotly, scene, this.theme, drag),
         plotly && this.curves?.start(plotly, this.theme),
       ]);
+      this.curvesAt = 0;
       this.redraw = true;
     } catch (error) {
       this.banner("The chart library could not be loaded. Reload the page; if that does not help, check the network.");
@@ -1370,7 +1384,7 @@ class LiveView {
     Object.assign(this, { speed, look });
     this.dom.speed.value = speed;
     if (this.painter) this.painter.look = look;
-    for (const radio of this.dom.stage.querySelectorAll("[name=look]")) radio.checked = radio.value === look;
+    for (const radio of this.dom.stage.querySelectorAll(".looks input")) radio.checked = radio.value === look;
     if (!this.socket || before === JSON.stringify(this.options) + this.speed + this.look) return; // a new socket asks by itself
     this.pace();
     this.tellWishes();
@@ -1572,7 +1586,7 @@ class LiveView {
     };
     const watched = { ready: "Not begun yet.", paused: "Its owner has paused it.", done: "Done.", stopped: "Its owner has stopped it." };
     let text = this.data.recording ? "" : (this.data.watch && watched[state]) || (words[state] ?? "");
-    if (state === "stopped" && message) text = this.data.watch ? message : `${message} Press Reset to begin again.`;
+    if (state === "stopped" && message && this.data.watch) text = "Stopped."; // the banner says by whom
     if (!this.following && !this.data.recording) text = this.replaying ? "Replay." : state === "paused" ? "Paused." : "Looking back.";
     if (this.connected === false) text = "Disconnected. Trying again…";
     if (this.connected === "gone" && this.data.watch) text = "This run has ended, or is not shared any more. Reload for one of your own.";
@@ -1668,6 +1682,7 @@ class LiveView {
     this.theme = {
       name, dark, background: parts.slice(0, 3), tint: dark ? 0.42 : 0.34,
       text: css(this.root, "--st-text-color") || "#222222", line: css(this.root, "--st-border-color") || "#dddddd",
+      font: getComputedStyle(this.root).fontFamily, // by name: Plotly measures words elsewhere in the page
     };
     for (const plane of [this.teacher, this.student])
       if (plane) {
@@ -1675,6 +1690,7 @@ class LiveView {
         plane.recolour(this.theme);
       }
     if (this.curves) this.curves.theme = this.theme;
+    this.curvesAt = 0; // they are drawn again, in the new colours
     if (this.statistics) this.statistics.seen = null;
     this.redraw = true;
   }
@@ -1784,7 +1800,7 @@ class LiveView {
     for (let c = 0; c < classes; c++) {
       g.beginPath();
       for (let k = 0; k < n; k++) if (a.labels[k] === c) marker(g, c, at[2 * k], at[2 * k + 1], radius);
-      g.fillStyle = COLOURS[c % COLOURS.length];
+      g.fillStyle = tone(COLOURS[c % COLOURS.length], this.theme);
       g.fill();
     }
     g.restore();
@@ -1864,7 +1880,7 @@ class LiveView {
           const x = x0 + kx * data[2 * k], y = y0 - ky * data[2 * k + 1];
           marker(g, c, x, y, 3.2);
         }
-      g.strokeStyle = COLOURS[c % COLOURS.length];
+      g.strokeStyle = tone(COLOURS[c % COLOURS.length], this.theme);
       g.stroke();
     }
     g.globalAlpha = 1;
@@ -1913,7 +1929,7 @@ class LiveView {
       }
       window.Plotly.react(
         node, data,
-        { ...layout, width: node.clientWidth, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: this.theme.text, family: "inherit" }, xaxis: { ...layout.xaxis, ...axis }, yaxis: { ...layout.yaxis, ...axis } },
+        { ...layout, width: node.clientWidth, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: this.theme.text, family: this.theme.font }, xaxis: { ...layout.xaxis, ...axis }, yaxis: { ...layout.yaxis, ...axis, automargin: true } },
         { displayModeBar: false },
       );
     });
