@@ -312,7 +312,7 @@ class LineUp(Iterator[Update]):
     @property
     def experiments(self) -> list[Experiment]:
         """Whose samples students learn from that copy without data."""
-        return [self._copying(s, s.seed) for s in self.suspects if s.kind not in TAUGHT]
+        return [self._copying(s, s.seed) for s in self.suspects if s.kind in METHODS and s.kind not in TAUGHT]
 
     # -- the stages ----------------------------------------------------------------------------------------------------
 
