@@ -54,21 +54,22 @@ def main() -> None:
         fuzz(arguments.fuzz, rest)
     from tests.fuzzing import SURFACES
 
-    rows = []
+    if arguments.out and not arguments.add:
+        arguments.out.unlink(missing_ok=True)
     for name in arguments.surfaces or SURFACES:
-        rows.append(row(name, arguments.seconds, arguments.seed, arguments.keep))
-        print(rows[-1], flush=True)
-    if arguments.out:
-        write(arguments.out, rows, arguments.add)
+        found = row(name, arguments.seconds, arguments.seed, arguments.keep)
+        print(found, flush=True)
+        if arguments.out:
+            write(arguments.out, found, list(SURFACES))
 
 
-def write(path: Path, rows: list[dict[str, Any]], add: bool) -> None:
-    """Writes the table; with `add` those rows of it that are about other surfaces stay."""
+def write(path: Path, found: dict[str, Any], order: list[str]) -> None:
+    """Puts a row into the table, in place of an older one about the same surface."""
     from cake_core import runs
 
-    before = list(csv.DictReader(path.read_text().splitlines())) if add and path.is_file() else []
-    done = {r["surface"] for r in rows}
-    runs.write_csv(path, [*(r for r in before if r["surface"] not in done), *rows])
+    rows = {r["surface"]: r for r in csv.DictReader(path.read_text().splitlines())} if path.is_file() else {}
+    rows[found["surface"]] = found
+    runs.write_csv(path, [rows[name] for name in order if name in rows])
 
 
 def row(name: str, seconds: int, seed: int, keep: Path | None) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from .errors import CakeError
 from .rng import generator
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import ModelProto, NodeProto
 
 __all__ = ["check", "convert", "operators", "parameter_count"]
 
@@ -37,6 +37,11 @@ STEPS = (
     "ArgMax", "ArgMin", "Cast", "Ceil", "DequantizeLinear", "DynamicQuantizeLinear", "Floor", "Greater", "Hardmax",
     "Less", "QuantizeLinear", "Round", "Sign", "TopK",
 )  # fmt: skip
+# What works on text, files and lists: nothing that a teacher needs, and a regular expression may take years.
+NO_NUMBERS = (
+    "ImageDecoder", "RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer",
+)  # fmt: skip
+MOST_AXES, MOST_SIZE = 64, 2**24  # of what a graph says in whole numbers
 REAL = {1: "float32", 10: "float16", 11: "float64"}  # numbers of onnx.TensorProto
 
 
@@ -61,9 +66,11 @@ def convert(path: Path, shape: tuple[int, ...], name: str = "") -> nn.Module:
     from onnx2pytorch import ConvertModel
 
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), devices.bounded_memory(MOST_MEMORY):
             warnings.simplefilter("ignore")  # remarks for those who develop the converter
             network = ConvertModel(model)
+    except MemoryError:
+        raise CakeError(f"{name} takes too much memory to be converted to torch. Choose a smaller network.") from None
     except Exception as error:  # the file decides what goes wrong there, so it may be anything
         _reraise_if_ours(error)
         raise CakeError(
@@ -208,12 +215,30 @@ def _check_graph(model: ModelProto, name: str) -> None:
                 f"{name} uses the operator {formats.plain(node.op_type)} of {formats.plain(node.domain)}, which is no "
                 "part of ONNX. Export it without extensions of a certain runtime."
             )
+        if node.op_type in NO_NUMBERS:
+            raise CakeError(
+                f"{name} uses the operator {node.op_type}, which works on text or on pictures' files. A teacher "
+                "computes with numbers alone: leave out of the export what comes before them."
+            )
+        _check_sizes(node, name)
         if node.op_type in BRANCHES:
             raise CakeError(f"{name} uses the operator {node.op_type}. Networks with loops or branches can't be used.")
         if node.op_type in RANDOM:
             raise CakeError(
                 f"{name} uses the operator {node.op_type}, so its answers depend on chance. Call model.eval() before "
                 "you export it."
+            )
+
+
+def _check_sizes(node: NodeProto, name: str) -> None:
+    """Refuses whole numbers beyond all measure: some are lengths of lists, which fill the memory as they are made."""
+    for a in node.attribute:
+        axes = a.name in ("axis", "axes")
+        endless = node.op_type == "Slice" and not axes  # up to the end, wherever it is
+        if any(abs(n) > (MOST_AXES if axes else MOST_SIZE) for n in (a.i, *a.ints)) and not endless:
+            raise CakeError(
+                f"{name}: {formats.plain(a.name)} of the operator {formats.plain(node.op_type)} is larger than any "
+                f"network needs. It is damaged; export it again: {EXPORT}."
             )
 
 

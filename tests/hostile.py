@@ -570,6 +570,15 @@ def onnx_files() -> Iterator[Case]:
         cast = helper.make_node("Cast", ["m"], ["z"], to=to)
         yield case(f"answers that are {name}", _onnx([flat, helper.make_node("MatMul", ["f", "w"], ["m"]), cast], [w]))
     yield case("a name that is no UTF-8", good.replace(b"MatMul", b"Mat\x80ul"))
+    far = helper.make_node("Gather", ["f", "one"], ["g"], axis=2**62)
+    one = numpy_helper.from_array(np.array([1], np.int64), "one")
+    yield case("an axis of 2^62", _onnx([flat, far, helper.make_node("MatMul", ["g", "w"], ["z"])], [w, one]))
+    words = helper.make_tensor("words", TensorProto.STRING, [1], [b"a" * 60])
+    slow = helper.make_node("RegexFullMatch", ["words"], ["r"], pattern="(a+)+b")
+    more = [helper.make_node("Cast", ["r"], ["c"], to=1), helper.make_node("Add", ["m", "c"], ["z"])]
+    graph = onnx.load_from_string(_onnx([slow, flat, helper.make_node("MatMul", ["f", "w"], ["m"]), *more], [w, words]))
+    graph.opset_import[0].version = 20
+    yield case("a regular expression that takes years", graph.SerializeToString())
     functions = onnx.load_from_string(good)
     functions.functions.add(name="F", domain="own", input=["a"], output=["b"])
     functions.functions[0].opset_import.add(domain="own", version=1)
