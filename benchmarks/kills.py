@@ -186,7 +186,7 @@ class App:
         self.server.process.kill()
         self.server.process.wait()
         psutil.wait_procs(children, 30)
-        self.server = Server("app.py", self.folder / "log", self.server.port, **self.env)
+        self.server = Server("app.py", self.folder / "log", port=self.server.port, **self.env)
 
     def silent(self, victim: str, expected: set[str]) -> list[str]:
         """The pages among those expected to that do not say what happened."""
