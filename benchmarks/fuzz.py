@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import importlib
 import json
 import os
 import random
@@ -82,7 +83,8 @@ def row(name: str, seconds: int, seed: int, keep: Path | None) -> dict[str, Any]
         while (left := seconds - (time.monotonic() - began)) > 5 or not edges:
             said = _process(name, place, max(5, round(left)), seed + killed)
             executions += int((re.findall(r"(?:executed_units: |#)(\d+)", said) or [0])[-1])
-            edges += [int(e) for e in re.findall(r"cov: (\d+)", said)]
+            # The first count is that of the seeds alone.
+            edges += [int(e) for e in re.findall(r"cov: (\d+)", said[max(0, said.find("INITED")) :])]
             ended = [p for p in (place / "ends").iterdir() if p.suffix != ".seen"]
             for path in ended:  # a crash, a hang, or too much memory
                 path.rename(place / "faults" / f"{path.name}.bin")
@@ -123,6 +125,8 @@ def fuzz(name: str, arguments: list[str]) -> None:
 
     place = Path(os.environ["FUZZ_PLACE"])
     with atheris.instrument_imports(include=["cake_core", "pages"]):
+        for page in ("pages._ui.routes", "pages._ui.run_panels"):
+            importlib.import_module(page)  # which readers import when they are called
         from cake_core import onnx_network
         from tests import fuzzing
 

@@ -38,7 +38,10 @@ class Stored:
         if not isinstance(self.result.get("outcome"), dict):
             raise CakeError("Only a finished distillation can be exported. Choose one from Two moons or Images.")
         self.config = runs.begun(run)
-        self.experiment = Experiment.from_dict(self.result.get("begun") or self.result.get("experiment"))
+        said = self.result.get("begun") or self.result.get("experiment")
+        if not isinstance(said, dict):
+            raise CakeError("The settings of this run are damaged, so nothing can be made of it any more.")
+        self.experiment = Experiment.from_dict(said)
         if device := self.result.get("device"):
             self.experiment = self.experiment.replace(device=device)
 

@@ -234,7 +234,7 @@ def _check_sizes(node: NodeProto, name: str) -> None:
     """Refuses whole numbers beyond all measure: some are lengths of lists, which fill the memory as they are made."""
     for a in node.attribute:
         axes = a.name in ("axis", "axes")
-        endless = node.op_type == "Slice" and not axes  # up to the end, wherever it is
+        endless = node.op_type in ("Slice", "Constant") and not axes  # up to the end, wherever it is
         if any(abs(n) > (MOST_AXES if axes else MOST_SIZE) for n in (a.i, *a.ints)) and not endless:
             raise CakeError(
                 f"{name}: {formats.plain(a.name)} of the operator {formats.plain(node.op_type)} is larger than any "

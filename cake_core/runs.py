@@ -196,9 +196,9 @@ def check(run: str) -> None:
     """
     folder = find(run)
     noted = read(run).get("digests", {})
-    for name, digest in noted.items() if isinstance(noted, dict) else ():
-        if not TENSORS.fullmatch(name):
-            continue  # nothing that `digests` gives
+    if not isinstance(noted, dict) or not all(map(TENSORS.fullmatch, noted)):
+        raise CakeError("What was noted of this run's files is damaged. Make the run again: its settings are there.")
+    for name, digest in noted.items():
         if name == "history.safetensors" and not (folder / name).exists():
             continue
         if not (folder / name).is_file() or _digest(folder / name) != digest:
@@ -556,15 +556,15 @@ def _indexed(lines: Any) -> dict[str, tuple[int, Entry]]:
     known = {}
     for run, line in lines.items() if isinstance(lines, dict) else ():
         match line:
-            case [int(changed), dict(said)] if said.keys() == _KINDS.keys():
-                if all(isinstance(said[k], kinds) for k, kinds in _KINDS.items()):
+            case [int(changed), dict(said)] if said.keys() == KINDS.keys():
+                if all(isinstance(said[k], kinds) for k, kinds in KINDS.items()):
                     known[run] = changed, Entry(**said)
     return known
 
 
 TYPES = {"str": str, "bool": bool, "int": int, "float": (int, float), "int | None": (int, NoneType)}
 TYPES["float | None"] = (int, float, NoneType)
-_KINDS = {f.name: TYPES[f.type] for f in fields(Entry)}
+KINDS = {f.name: TYPES[f.type] for f in fields(Entry)}
 
 
 def differences(experiments: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Any]]]:

@@ -27,7 +27,7 @@ from urllib.parse import parse_qsl, urlencode
 import numpy as np
 import onnx
 import torch
-from onnx import AttributeProto, TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from safetensors.torch import save
 
@@ -1106,8 +1106,6 @@ def _drawn(given: bytes) -> str:
         return "null"
     return text
 
-
-ATTRIBUTES = tuple(AttributeProto.AttributeType.keys())
 
 SURFACES: dict[str, Surface] = {
     "safetensors": Surface("teacher", _safetensors_seeds, _change_safetensors, file="net.safetensors", words=TYPES),

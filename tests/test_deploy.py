@@ -190,7 +190,9 @@ def test_requirements_are_pinned():
     for name in ("requirements.txt", "requirements-dev.txt"):
         lines = [line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
         for line in filter(None, lines):
-            assert re.fullmatch(r"[A-Za-z0-9-]+==[\d.]+|-r requirements\.txt", line), f"{name}: {line}"
+            assert re.fullmatch(r"[A-Za-z0-9-]+==[\d.]+(; [a-z_=\"0-9 ]+)?|-r requirements\.txt", line), (
+                f"{name}: {line}"
+            )
 
 
 # -- what is written --------------------------------------------------------------------------------------------------

@@ -338,10 +338,13 @@ def _tracker(told: dict[str, Any], run: str) -> None:
 def _doors(e: Entry) -> None:
     """Where one can go on with a distillation."""
     try:
-        stored = runs.read(e.run)["begun" if "begun" in runs.read(e.run) else "experiment"] if e.finished else None
-        experiment = Experiment.from_dict(stored or runs.begun(e.run)["experiment"])
+        said = [runs.read(e.run).get(k) for k in ("begun", "experiment")] if e.finished else []
+        stored = next((s for s in (*said, runs.begun(e.run).get("experiment")) if isinstance(s, dict)), None)
+        if stored is None:
+            raise CakeError("Its settings are damaged.")
+        experiment = Experiment.from_dict(stored)
         kind = data.info(experiment.data.name).kind
-    except CakeError as error:  # its data have been removed
+    except CakeError as error:  # its data have been removed, or a file is damaged
         st.caption(f"It can't be made again here. {error}")
         return
     screen = "two_moons" if kind == "points" else "images"
