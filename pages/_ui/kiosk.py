@@ -9,7 +9,7 @@ import streamlit as st
 from cake_core.jobs import Job
 from cake_core.methods import METHODS
 
-from . import routes
+from . import panels, routes
 from .kiosk_watch import kiosk_watch
 from .page import Screen
 
@@ -44,6 +44,7 @@ def watch(screen: Screen, presets: Mapping[str, Mapping[str, str]], job: Job) ->
         "idle": screen.options.idle,
         "seconds": SECONDS,
         "rest": REST,
+        "outcome": panels.OUTCOME,
     }
 
     def follow() -> None:

@@ -21,6 +21,7 @@ from cake_core.teacher import TeacherCard
 from .words import chart, help_with
 
 __all__ = [
+    "OUTCOME",
     "RESULTS",
     "STILL",
     "architecture",
@@ -39,6 +40,7 @@ __all__ = [
     "teacher_cards",
 ]
 
+OUTCOME = "How well does it copy?"  # above what came of a run
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 STILL = {"displayModeBar": False}
 
@@ -56,7 +58,7 @@ def show_result(result: Mapping[str, Any], *, key: str) -> None:
     """The same for results that a run has stored."""
     outcome, control = result["outcome"], result["control"]
     plane, real = outcome["plane_agreement"] is not None, outcome["judged_on"] == "test"
-    st.subheader("How well does it copy?", anchor=False)
+    st.subheader(OUTCOME, anchor=False)
     with st.grid(5 if plane else 3, min_column_width=180):
         if real:
             _rate("Student's accuracy", outcome, "student_accuracy", "On real test data that it has never seen.")

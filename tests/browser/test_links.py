@@ -178,7 +178,10 @@ def test_a_stand_plays_hands_over_and_begins_again(server, fresh):
     live.ready()
     live.until(lambda: live.state == "running" or live.state == "done")  # nobody has pressed anything
     page.get_by_text("Now: Naive.").wait_for()
+    outcome = "[...document.querySelectorAll('h3')].find(h => /How well/.test(h.textContent))"
+    page.wait_for_function(f"{outcome}?.getBoundingClientRect().top < 700")  # nobody has scrolled
     page.get_by_text("Now: CAKE.").wait_for()  # the first preset follows
+    page.wait_for_function("document.querySelector('[data-testid=stMain]').scrollTop === 0")
     live.until(lambda: live.state == "running")
     page.keyboard.press("x")
     page.get_by_role("button", name=re.compile("^One spot, LAKE")).wait_for()

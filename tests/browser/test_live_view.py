@@ -213,6 +213,8 @@ def test_to_the_end_and_back_in_time(server, live):
     live.page.emulate_media(color_scheme="dark")
     live.until(lambda: live.probe("view.theme.dark"))
     live.until(lambda: live.probe("view.curves.plot.layout.font.color === cakeLive.view.theme.text"))
+    whisker = "getComputedStyle(document.querySelector('.bars path.xerror')).stroke"
+    live.until(lambda: live.page.evaluate(whisker) == "rgb(232, 238, 237)")
     live.page.emulate_media(color_scheme="light")
     live.until(lambda: not live.probe("view.theme.dark"))
     # Scrub to the beginning: the samples are where they began.

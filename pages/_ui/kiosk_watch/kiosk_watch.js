@@ -35,10 +35,21 @@ class Watch {
     const left = mode === "show" ? null : Math.ceil(idle - (now - this.last) / 1000);
     if (mode === "show" && now - this.since > 1000 * (ended ? rest : seconds)) this.tell("next");
     if (mode !== "show" && left <= 0) this.tell("idle");
+    this.look(mode === "show" && ended);
     const text = left !== null && left <= Math.min(WARNING, idle / 2) ? `Still there? The show begins again in ${Math.max(0, left)} s.` : "";
     const line = this.root.querySelector(".left");
     if (line.textContent !== text) line.textContent = text;
     this.root.hidden = mode !== "show" && !text;
+  }
+  look(down) {
+    // Nobody scrolls a stand: its outcome comes into view when there is one, and goes when the next preset begins.
+    if (down === (this.down ?? false)) return;
+    const heading = [...document.querySelectorAll("h3")].find((h) => h.textContent.trim() === this.data.outcome);
+    if (down && !heading) return; // not yet
+    this.down = down;
+    const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "instant" : "smooth";
+    if (down) heading.scrollIntoView({ behavior, block: "start" });
+    else this.root.closest("[data-testid=stMain]")?.scrollTo({ top: 0, behavior });
   }
   tell(what) {
     if (this.told && performance.now() - this.told < 5000) return; // it is on its way; once more if nothing came of it

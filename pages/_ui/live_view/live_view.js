@@ -1929,7 +1929,7 @@ class LiveView {
       }
       window.Plotly.react(
         node, data,
-        { ...layout, width: node.clientWidth, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: this.theme.text, family: this.theme.font }, xaxis: { ...layout.xaxis, ...axis }, yaxis: { ...layout.yaxis, ...axis, automargin: true } },
+        { ...layout, width: node.clientWidth, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: this.theme.text, family: this.theme.font }, xaxis: { ...layout.xaxis, ...axis }, yaxis: { ...layout.yaxis, ...axis, automargin: !!layout.yaxis?.title } },
         { displayModeBar: false },
       );
     });
