@@ -2,10 +2,11 @@
 
 Three commands are started again and again and killed after a random time: a grid of teachers and students (cells), a
 study of Tune (trials), and kept distillations (run folders). And the app: a real server, whose pages Images (one run
-after the other) and Compare (a sweep) are open in a headless Chromium, loses its compute process (worker) or its server
-(server), drawn at random. After each kill everything that any file says is finished is read back: JSON parses, tensors
-load, and no finished cell, trial, run or mini-batch goes or changes. Each of the two pages has to say what happened;
-then it goes on, by itself or by the button that it offers.
+after the other), Compare (a sweep) and Teacher (one long training) are open in a headless Chromium, loses its compute
+process (worker) or its server (server), drawn at random. After each kill everything that any file says is finished is
+read back: JSON parses, tensors load, no finished cell, trial, run or mini-batch goes or changes, and the training's
+stored moment does not go back. Each of the pages has to say what happened; then it goes on, by itself or by the button
+that it offers.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from playwright.sync_api import TimeoutError as TooLate  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 
 from cake_core import runs  # noqa: E402
+from cake_core.pieces import read  # noqa: E402
 from tests.browser.harness import FLAGS, PROBE, Server, chromium  # noqa: E402
 
 SMALL = ["batches=2", "samples=40", "steps=40", "student.updates=150"]
@@ -115,8 +117,16 @@ def parts(folder: Path) -> dict[str, str]:
     return found
 
 
+def reached(folder: Path) -> int:
+    """The update of the training of which a moment is stored; 0 where none is."""
+    found = [read(path) for path in folder.glob("unfinished/*/training.piece")]
+    if None in found:
+        raise ValueError("the stored moment of the training is damaged")
+    return max((moment.values["update"] for moment in found), default=0)
+
+
 class App:
-    """A server with two pages of a browser, which can lose its processes.
+    """A server with three pages of a browser, which can lose its processes.
 
     Args:
         browser: Chromium.
@@ -127,14 +137,21 @@ class App:
         self.folder, self.env = folder, {"CAKE_RUNS_DIR": str(folder), "CAKE_THREADS": "1"}
         self.server = Server("app.py", folder / "log", **self.env)
         self.context = browser.new_context(viewport={"width": 1300, "height": 1000})
-        self.images, self.sweep = self.context.new_page(), self.context.new_page()
-        for page in (self.images, self.sweep):
+        self.images, self.sweep, self.teacher = (self.context.new_page() for _ in range(3))
+        for page in (self.images, self.sweep, self.teacher):
             page.add_init_script(PROBE)
         self.images.goto(f"{self.server.url}/{IMAGES}")
         self.sweep.goto(f"{self.server.url}/compare")
         self.sweep.get_by_role("tab", name="Teachers and students").click(timeout=60_000)
         self.batches = 9
         self.more()
+        self.teacher.goto(f"{self.server.url}/teacher")
+        self.teacher.get_by_role("tab", name="Train a teacher").click(timeout=60_000)
+        updates = self.teacher.locator("[class*=st-key-teacher-recipe][class*=updates] input").first
+        updates.focus(timeout=60_000)
+        updates.press("End")  # a million, for which no benchmark waits
+        self.teacher.wait_for_timeout(4000)
+        self.teacher.get_by_role("button", name="Train", exact=True).click()
 
     def more(self) -> None:
         """Another sweep: with other samples than any before, so that there is something to compute."""
@@ -160,6 +177,9 @@ class App:
                 elif state in ("ready", "paused"):
                     self.images.click(".cake-live .play", timeout=3000)
                 self.go_on_with_the_sweep()
+                button = self.teacher.locator(".st-key-teacher-continue button")
+                if button.count():
+                    button.click(timeout=3000)
             if state == "running":
                 return
             self.images.wait_for_timeout(300)
@@ -190,17 +210,23 @@ class App:
 
     def silent(self, victim: str, expected: set[str]) -> list[str]:
         """The pages among those expected to that do not say what happened."""
-        end, pages = time.monotonic() + SECONDS_FOR_A_WORD, {"images": self.images, "sweep": self.sweep}
+        end, pages = time.monotonic() + SECONDS_FOR_A_WORD, self.pages
         left = set(expected)
         while left and time.monotonic() < end:
             left = {k for k in left if WORDS[victim] not in pages[k].evaluate("document.body.innerText")}
             self.images.wait_for_timeout(200)
         return sorted(left)
 
+    @property
+    def pages(self) -> dict[str, Any]:
+        """By name."""
+        return {"images": self.images, "sweep": self.sweep, "teacher": self.teacher}
+
     def expected(self) -> set[str]:
         """The pages whose job was going on, by what the server noted on the disk."""
         going = {json.loads(p.read_text())["kind"] for p in self.folder.glob("jobs/*.json")}
-        return {page for page, kind in (("images", "distill"), ("sweep", "grid")) if kind in going}
+        kinds = {"images": "distill", "sweep": "grid", "teacher": "teacher"}
+        return {page for page, kind in kinds.items() if kind in going}
 
 
 def break_app(kills: int, draws: random.Random, minutes: float) -> list[dict[str, Any]]:
@@ -222,7 +248,7 @@ def break_app(kills: int, draws: random.Random, minutes: float) -> list[dict[str
                 app.go_on()
                 app.images.wait_for_timeout(1000 * draws.uniform(2, 9))
                 before = {**finished("runs", folder), **finished("cells", folder)}
-                kept, expected = parts(folder), app.expected()
+                kept, expected, update = parts(folder), app.expected(), reached(folder)
                 if victim == "worker" and not app.computes():
                     continue  # it has not come up yet
                 app.kill(victim)
@@ -233,7 +259,7 @@ def break_app(kills: int, draws: random.Random, minutes: float) -> list[dict[str
                     still = parts(folder)
                     # Those of a run that has finished since stand in its samples now.
                     gone = [n for n, v in kept.items() if still.get(n) != v and n.split("/")[0] not in after]
-                    row["lost"] += len(gone)
+                    row["lost"] += len(gone) + (reached(folder) < update)
                 except Exception as error:  # whatever can't be read is what is looked for
                     row["damaged"] += 1
                     print(f"{victim}: {type(error).__name__}: {error}", flush=True)
@@ -241,12 +267,10 @@ def break_app(kills: int, draws: random.Random, minutes: float) -> list[dict[str
                 row["words"] += len(expected)
                 row["silent"] += len(silent)
                 row["seconds"] += time.perf_counter() - begun
-                print(f"kill {number}: {victim}, {len(before)} finished, {len(kept)} parts, said by all of "
-                      f"{sorted(expected)} but {silent}", flush=True)  # fmt: skip
+                print(f"kill {number}: {victim}, {len(before)} finished, {len(kept)} parts, update {update:,}, said by "
+                      f"all of {sorted(expected)} but {silent}", flush=True)  # fmt: skip
                 for page in silent:
-                    {"images": app.images, "sweep": app.sweep}[page].screenshot(
-                        path=folder / f"silent-{number}-{page}.png"
-                    )
+                    app.pages[page].screenshot(path=folder / f"silent-{number}-{page}.png")
             total = len({**finished("runs", folder), **finished("cells", folder)})
         finally:
             browser.close()

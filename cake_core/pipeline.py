@@ -29,7 +29,7 @@ from .evaluation import Rate
 from .history import History
 from .methods import METHODS, MethodConfig, find
 from .oracle import ACCESS, Oracle, frozen_copy, lacks
-from .pieces import NOWHERE, Pieces
+from .pieces import NOWHERE, Halfway, Pieces
 from .shards import Sharded
 from .student import StudentConfig, StudentTraining, fresh
 from .synthesis import Synthesis
@@ -404,7 +404,7 @@ class Distillation(Iterator[Update]):
     def _teacher(self) -> Iterator[tuple[float, Update]]:
         model = self.experiment.teacher or default_teacher(self.experiment)
         config, seed = self.experiment.data, self.experiment.seed
-        halfway = self._pieces.halfway(f"teacher-{config.digest()}-{model}-{seed}")
+        halfway = self._halfway(self._pieces, f"teacher-{config.digest()}-{model}-{seed}", "teacher")
         training = TeacherTraining(self.dataset, config, model, seed=seed, halfway=halfway)
         for step in self._timed("teacher", training):
             yield step.update / step.total, Update("teacher", 0, "Training a teacher", training=step)
@@ -461,8 +461,8 @@ class Distillation(Iterator[Update]):
 
     def _student(self) -> Iterator[tuple[float, Update]]:
         e = self.experiment
-        how = {"network": self.student, "every": self._updates, "halfway": self._own_pieces.halfway("student")}
-        training = StudentTraining(self.samples, e.student, seed=e.seed, **how)
+        how = {"network": self.student, "halfway": self._halfway(self._own_pieces, "student", "training")}
+        training = StudentTraining(self.samples, e.student, seed=e.seed, every=self._updates, **how)
         self.student = training.network
         for step in self._timed("training", training):
             yield step.update / step.total, Update("student", 0, "Training the student", training=step)
@@ -495,6 +495,13 @@ class Distillation(Iterator[Update]):
             share = snapshot.step / max(1, snapshot.total)
             yield 0.9 * share, Update("evaluation", 0, "Making fresh samples to compare on")
         self.judge = run.result
+
+    def _halfway(self, pieces: Pieces, name: str, stage: str) -> Halfway | None:
+        """Where a training is stored, with the time that was spent on it; that of a life before counts on."""
+        halfway = pieces.halfway(name, lambda: {"seconds": self._seconds[stage]})
+        if halfway is not None:
+            self._seconds[stage] += halfway.noted.get("seconds", 0.0)
+        return halfway
 
     def _timed(self, stage: str, run: Iterator[Any]) -> Iterator[Any]:
         """The same items; the time spent on making them is added up."""
