@@ -162,9 +162,9 @@ class App:
         self.sweep.wait_for_timeout(1500)
         self.sweep.locator(".st-key-grid-begin button").click()
 
-    def state(self) -> str:
-        """Of the run on the page Images."""
-        return self.images.evaluate("cakeLive.view?.scene ? cakeLive.view.status.state : ''")
+    def state(self, page: Any = None) -> str:
+        """Of the run on a page, by default on Images."""
+        return (page or self.images).evaluate("cakeLive.view?.scene ? cakeLive.view.status.state : ''")
 
     def go_on(self) -> None:
         """Sees to it that both pages have something to do."""
@@ -180,6 +180,8 @@ class App:
                 button = self.teacher.locator(".st-key-teacher-continue button")
                 if button.count():
                     button.click(timeout=3000)
+                elif self.state(self.teacher) == "paused":  # after three deaths at one place
+                    self.teacher.click(".cake-live .play", timeout=3000)
             if state == "running":
                 return
             self.images.wait_for_timeout(300)

@@ -42,6 +42,7 @@ from .errors import CakeError, disk_is_full, noticing_a_full_disk
 from .few_call import FewCall, FewCallConfig, Round
 from .frames import DistillationView, encode
 from .grid import Grid
+from .jobs import Ring
 from .keeping import Keeper, Kept
 from .lineup import LineUp, LineUpConfig, hidden, letter, verdicts
 from .methods import METHODS
@@ -302,9 +303,13 @@ class TrainTeacher(Task):
         self.model, self.seed, self.device = model, seed, devices.choose(device)
         spec = {"data": data_config, "model": model, "settings": settings, "seed": seed, "device": device}
         self.pieces = Pieces.of(self.kind, spec, self.device.type)
-        self._halfway = self.pieces.halfway("training", lambda: {"curve": self._curve})
+        self._curve = Ring(10**9, MOST_POINTS)  # updates of how many, loss, accuracy and time of each point, as JSON
+        self._halfway = self.pieces.halfway(
+            "training", lambda: {"curve": [json.loads(point) for point in self._curve.all()]}
+        )
         self._before: list[list[Any]] = self._halfway.noted.get("curve", [])  # what a life before has shown
-        self._curve = list(self._before)
+        for point in self._before:
+            self._curve.add(json.dumps(point).encode())
         self.training: TeacherTraining | None = None
         self._looked, self._accuracy = 0.0, None
         self._updates = self._loop()
@@ -343,7 +348,11 @@ class TrainTeacher(Task):
         self.pieces.end()
 
     def past(self) -> list[bytes]:
-        return [self._picture(self._at(TrainStep(*point[:3])), point[3]) for point in self._before]
+        found, now = [], ages.milliseconds()
+        for *place, accuracy, t in self._before:  # as if they had just been seen: whoever watches has this clock
+            t = now + t - self._before[-1][-1]
+            found.append(self._picture(self._at(TrainStep(*place)), accuracy, t))
+        return found
 
     def frame(self, update: Update, version: int, last: bool) -> bytes | None:
         step = update.training
@@ -355,14 +364,13 @@ class TrainTeacher(Task):
             with evaluation.in_eval_mode(network):
                 logits = evaluation.predict(network, self.dataset.test_x[part], self.dataset.inputs)
             self._accuracy = evaluation.accuracy(logits, self.dataset.test_y[part]).value
-        self._curve.append([step.update, step.total, step.loss, self._accuracy])
-        if len(self._curve) > MOST_POINTS:
-            self._curve = self._curve[1::2]
-        return self._picture(update, self._accuracy)
+        point = [step.update, step.total, step.loss, self._accuracy, now := ages.milliseconds()]
+        self._curve.add(json.dumps(point).encode())
+        return self._picture(update, self._accuracy, now)
 
-    def _picture(self, update: Update, accuracy: float | None) -> bytes:
+    def _picture(self, update: Update, accuracy: float | None, t: float) -> bytes:
         step = update.training
-        return self.message(update, step.update, step.total, {"loss": step.loss}, values={"accuracy": accuracy})
+        return self.message(update, step.update, step.total, {"loss": step.loss}, values={"accuracy": accuracy}, t=t)
 
     def finish(self) -> dict[str, Any]:
         run = runs.create()
