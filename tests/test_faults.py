@@ -315,9 +315,9 @@ def test_other_jobs_go_on_where_they_were_when_their_process_is_killed(store, ki
             "The compute process ended unexpectedly (SIGKILL). A new one goes on with this run from what was kept."
         )
         job.progress = 0.0
-        until(lambda: job.progress > 0.02 or job.state == "done")
-        assert job.progress > reached / 4  # it did not begin anew
-        until(lambda: job.state == "done")
+        until(lambda: job.progress > 0.11 or job.state == "done")  # behind loading the data
+        assert job.progress > reached / 2  # it did not begin anew
+        until(lambda: job.state == "done", 900)  # what takes ten seconds here may take minutes elsewhere
         assert not unfinished(store)
     torch.set_num_threads(1)
     task = find(kind)(**spec)
