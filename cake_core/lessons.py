@@ -636,14 +636,14 @@ def rehearse(lesson: Lesson, *, seed: int = 0, solved: bool = True) -> Iterator[
         seed: of every run.
         solved: whether with the solutions; without, as a learner finds the runs.
     """
-    from .tasks import TASKS  # the engine; reading a lesson does not need it
+    from .tasks import find  # the engine; reading a lesson does not need it
 
     kept: dict[str, float | str] = {}
     for place in lesson.runs:
         step = lesson.steps[place]
         query = {"seed": as_text(seed)} | (step.solved if solved else dict(step.query))
         settings = setting_facts(Experiment.from_query(query)) if step.task == "distill" else {}
-        task = TASKS[step.task](**step.spec(query))
+        task = find(step.task)(**step.spec(query))
         met, facts = [False] * len(step.goals), {}
         for update in task:
             if update.stage == "control" and not _asks_about_control(step):

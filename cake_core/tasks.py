@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from importlib import import_module
-from pathlib import Path
 from typing import Any, ClassVar
 
 import plotly.graph_objects as go
@@ -20,12 +19,10 @@ from safetensors.torch import save_file
 from . import (
     admission,
     ages,
-    audit,
     cluster,
     data,
     devices,
     evaluation,
-    few_call_figures,
     figures,
     imports,
     inbox,
@@ -38,13 +35,11 @@ from .budget import Budget
 from .comparison import GLANCE, SOURCES, MethodComparison, StudentComparison, summarise
 from .data import DataConfig
 from .embedding import Embedding, Placing
-from .errors import CakeError, disk_is_full, noticing_a_full_disk
-from .few_call import FewCall, FewCallConfig, Round
+from .errors import CakeError
 from .frames import DistillationView, encode
 from .grid import Grid
 from .jobs import Ring
 from .keeping import Keeper, Kept
-from .lineup import LineUp, LineUpConfig, hidden, letter, verdicts
 from .methods import METHODS
 from .paper import beside
 from .pieces import NOWHERE, Pieces
@@ -57,13 +52,11 @@ from .pipeline import (
     noise_only,
     resolve_teacher,
 )
-from .proxies import SOURCES as SOURCES_OF_PROXIES
-from .stealing import TITLES, Sweep
 from .student import KDConfig, StudentConfig
 from .teacher import TeacherTraining
 from .training import TrainStep
 
-__all__ = ["TASKS", "Task", "find"]
+__all__ = ["Charts", "Task", "find"]
 
 
 class Task(ABC, Iterator[Update]):
@@ -777,272 +770,12 @@ class CompareNetworks(Charts):
         return {"run": run, **result}
 
 
-class Steal(Task):
-    """Few calls: one attack, from the first proxy to the last number."""
-
-    kind = "steal"
-
-    def __init__(self, config: dict[str, Any]):
-        settings = FewCallConfig.from_dict(config)
-        self.pieces = Pieces.of(self.kind, settings.to_dict(), devices.choose(settings.device).type)
-        self.run = FewCall(settings, pieces=self.pieces)
-        if data.info(self.run.config.data.name).kind == "points":
-            self.threads = 1
-        self._drawn, self._shown = 0.0, None
-        self._charts: dict[str, go.Figure] = {}
-
-    def __next__(self) -> Update:
-        return next(self.run)
-
-    def need(self) -> admission.Need:
-        return admission.attack(self.run.config)
-
-    def less(self, room: float) -> str:
-        return admission.smaller_attack(self.run.config, room)
-
-    def close(self) -> None:
-        self.run.close()
-        self.pieces.end()
-
-    def scene(self) -> bytes:
-        return encode({"type": "scene", "kind": "figure"})
-
-    def frame(self, update: Update, version: int, last: bool) -> bytes | None:
-        """The proxies as they are drawn, what is left of the budget, the cloud and the curves, when there is more."""
-        run, now = self.run, time.monotonic()
-        seen = (run.sketch, run.box and run.box.usage(), len(run.rounds))
-        if seen == self._shown or (not last and now - self._drawn < SECONDS_BETWEEN_SKETCHES):
-            return None
-        before, self._drawn, self._shown = self._shown or (None, None, -1), now, seen
-        if run.sketch is not before[0] and run.sketch.x is not None:
-            self._charts["proxies"] = self._sketch()
-        if run.box is not None:
-            self._charts["meter"] = few_call_figures.meter(
-                run.box.usage().per_class, run.config.budget, run.box.classes
-            )
-        if run.rounds and len(run.rounds) > before[2]:
-            self._charts |= self._rounds()
-        step = update.training
-        order = ("proxies", "meter", "cloud", "rounds")
-        figure = [json.loads(self._charts[k].to_json()) for k in order if k in self._charts]
-        return self.message(update, step.update if step else 0, step.total if step else 0, {}, figure=figure)
-
-    def _sketch(self) -> go.Figure:
-        run, sketch = self.run, self.run.sketch
-        noun, classes = run.config.proxies.source, run.dataset.info.classes
-        if run.dataset.info.kind == "points":
-            x = sketch.x.cpu().numpy()
-            prompt = [k % len(classes) for k in range(len(x))]
-            return few_call_figures.cloud(x, prompt, [], x[:0], classes, f"Proxies: {SOURCES_OF_PROXIES[noun]}")
-        rows = min(MOSAIC_ROWS, len(sketch.x) // len(classes) or 1)
-        tiles = run.dataset.pixels(sketch.x[: rows * len(classes)]).cpu().numpy()
-        moment = f", step {sketch.step} of {sketch.total}" if sketch.share < 1 else f", {len(sketch.x):,} in all"
-        return few_call_figures.mosaic(tiles, len(classes), f"Proxies: {SOURCES_OF_PROXIES[noun]}{moment}")
-
-    def _rounds(self) -> dict[str, go.Figure]:
-        run, latest = self.run, self.run.rounds[-1]
-        plain = [_round(r) for r in run.rounds]
-        title = f"Round {latest.number}: answers, and labels from neighbours"
-        labels, asked = latest.labels.tolist(), latest.asked.tolist()
-        cloud = few_call_figures.cloud(
-            latest.position.numpy(), labels, asked, latest.centres.numpy(), run.box.classes, title
-        )
-        return {"cloud": cloud, "rounds": few_call_figures.rounds(plain)}
-
-    def finish(self) -> dict[str, Any]:
-        run = runs.create()
-        attack = self.run
-        result = {
-            "config": attack.config.to_dict(),
-            "outcome": attack.outcome.to_dict(),
-            "rounds": [_round(r) for r in attack.rounds],
-            "usage": attack.box.usage().to_dict(),
-        }
-        network = {k: v.cpu().contiguous() for k, v in attack.student.state_dict().items()}
-        about = {"model": attack.config.student.model, "data": attack.config.data.name, "source": "few calls"}
-        save_file(network, runs.find(run) / "student.safetensors", about)
-        runs.write_json(runs.find(run) / "run.json", {"kind": self.kind, **result})
-        return {"run": run, **result}
-
-
-SECONDS_BETWEEN_SKETCHES = 0.1
-MOSAIC_ROWS = 6
-
-
-def _round(r: Round) -> dict[str, Any]:
-    """The numbers of a round."""
-    rates = {k: getattr(r, k) for k in ("knn_accuracy", "agreement", "accuracy")}
-    return {"number": r.number, "calls": r.calls, **{k: rate and rate.value for k, rate in rates.items()}}
-
-
-class StealSweep(Charts):
-    """Few calls: variants of the attack, their baselines and controls, with several budgets and seeds."""
-
-    kind = "steal-sweep"
-
-    def __init__(self, config: dict[str, Any], variants: Sequence[str], budgets: Sequence[int], seeds: int):
-        self.sweep = Sweep(FewCallConfig.from_dict(config), variants, budgets, seeds)
-        if data.info(self.sweep.config.data.name).kind == "points":
-            self.threads = 1
-
-    def __next__(self) -> Update:
-        return next(self.sweep)
-
-    def need(self) -> admission.Need:
-        return admission.attack(self.sweep.config)
-
-    def less(self, room: float) -> str:
-        return admission.smaller_attack(self.sweep.config, room)
-
-    def close(self) -> None:
-        self.sweep.close()
-
-    def count(self) -> tuple[int, int]:
-        return len(self.sweep.rows), self.sweep.cells
-
-    def charts(self) -> list[go.Figure]:
-        return [few_call_figures.against_calls(self.sweep.summary(), k, TITLES) for k in ("agreement", "accuracy")]
-
-    def finish(self) -> dict[str, Any]:
-        result = {
-            "config": self.sweep.config.to_dict(),
-            "rows": self.sweep.rows,
-            "summary": self.sweep.summary(),
-            "refused": self.sweep.refused,
-        }
-        run = runs.create()
-        runs.write_json(runs.find(run) / "run.json", {"kind": self.kind, **result})
-        return {"run": run, **result}
-
-
 def _titles(grid: Grid) -> dict[str, str]:
     """What the teachers and students of a grid are called."""
     return {
         name: models.MODELS[name].title if name in models.MODELS else teachers.card(name).network_title
         for name in grid.names
     }
-
-
-class HideStudents(Charts):
-    """Detect, the game: a line-up of teachers, and suspects that copied one of them or nobody."""
-
-    kind = "lineup"
-
-    def __init__(self, config: dict[str, Any], kinds: Sequence[str], suspects: int):
-        settings = LineUpConfig.from_dict(config)
-        spec = {"config": settings.to_dict(), "kinds": list(kinds), "suspects": suspects}
-        self.pieces = Pieces.of(self.kind, spec, devices.choose(settings.device).type)
-        self.run = LineUp(settings, hidden(settings, kinds, suspects), pieces=self.pieces)
-        if settings.info.kind == "points":
-            self.threads = 1
-
-    def __next__(self) -> Update:
-        return next(self.run)
-
-    def need(self) -> admission.Need:
-        return admission.line_up(self.run)
-
-    def less(self, room: float) -> str:
-        return admission.SMALLER_NETWORKS
-
-    def close(self) -> None:
-        self.run.close()
-        self.pieces.end()
-
-    def count(self) -> tuple[int, int]:
-        run = self.run
-        return len(run.teachers) + len(run.students), run.config.teachers + len(run.suspects)
-
-    def charts(self) -> list[go.Figure]:
-        return [figures.lineup(self._accuracies())]
-
-    def _accuracies(self) -> dict[str, dict[str, float]]:
-        """What is known about those who are trained already; not who copied whom."""
-        named = [(t.card.name, t) for t in self.run.teachers]
-        named += [(f"Suspect {letter(i)}", t) for i, t in enumerate(self.run.students)]
-        return {name: t.card.accuracy.to_dict() for name, t in named}
-
-    def finish(self) -> dict[str, Any]:
-        run, n = self.run, self.run.counts[-1]
-        source, control = run.probes
-        result = {
-            "config": run.config.to_dict(),
-            "accuracies": self._accuracies(),
-            "models": [t.card.network_title for t in run.teachers],
-            "classes": run.dataset.info.classes,
-            "truth": [{"kind": s.kind, "teacher": s.truth} for s in run.suspects],
-            "clues": run.clues,
-            "n": n,
-            "calls": run.calls,
-            "verdicts": verdicts(run.rows, n, "kl", source),
-            "control": verdicts(run.rows, n, "kl", control),
-        }
-        if run.config.info.kind == "points":
-            width = run.dataset.half_width
-            lines = [evaluation.boundary_line(t.network, width, 80) for t in (*run.teachers, *run.students)]
-            result |= {"half_width": width, "boundaries": [line.tolist() for line in lines]}
-        # Kept as runs of their own, so that they can be candidates, and be copied, elsewhere.
-        names = [runs.create() for _ in run.teachers]
-        for name, teacher in zip(names, run.teachers, strict=True):
-            teacher.save(runs.find(name), "teacher")
-        folder = runs.create()
-        for number, student in enumerate(run.students):
-            weights = {k: v.cpu().contiguous() for k, v in student.network.state_dict().items()}
-            save_file(weights, runs.find(folder) / f"suspect-{letter(number)}.safetensors")
-        result["teachers"] = [f"run:{name}" for name in names]
-        runs.write_json(runs.find(folder) / "run.json", {"kind": self.kind, **result})
-        return {"run": folder, **result}
-
-
-class Audit(Task):
-    """Detect, the tool: whom of some teachers the weights of somebody's own were copied from."""
-
-    kind = "audit"
-
-    def __init__(self, upload: str, name: str, model: str, candidates: dict[str, str], config: dict[str, Any]):
-        self._upload, self._names = upload, list(candidates.values())
-        try:
-            settings = LineUpConfig.from_dict(config)
-            spec = {"upload": upload, "model": model, "candidates": candidates, "config": settings.to_dict()}
-            self.pieces = Pieces.of(self.kind, spec, devices.choose(settings.device).type)
-            suspect = self._kept(self.pieces.file("suspect"))
-            self.run = audit.audit(suspect, name, model, list(candidates), settings, self.pieces)
-        except BaseException as error:
-            if not disk_is_full(error):  # then it is tried again
-                self.close()
-            raise
-
-    def _kept(self, place: Path) -> Path:
-        """The suspect's file, in a place where it stays until the job ends: what was sent is given up earlier."""
-        if not place.is_file():
-            sent = inbox.find(self._upload)
-            with noticing_a_full_disk():
-                place.parent.mkdir(parents=True, exist_ok=True)
-            runs.copy(sent, place)
-        inbox.drop(self._upload)
-        return place
-
-    def __next__(self) -> Update:
-        return next(self.run)
-
-    def need(self) -> admission.Need:
-        return admission.line_up(self.run)
-
-    def less(self, room: float) -> str:
-        return admission.SMALLER_NETWORKS
-
-    def close(self) -> None:
-        if hasattr(self, "run"):
-            self.run.close()
-        self.pieces.end()
-        inbox.drop(self._upload)
-
-    def finish(self) -> dict[str, Any]:
-        found = audit.findings(self.run, self._names)
-        result = {"classes": self.run.dataset.info.classes, "report": audit.report(found), **found}
-        run = runs.create()
-        runs.write_json(runs.find(run) / "run.json", {"kind": self.kind, **result})
-        return {"run": run, **result}
 
 
 TASKS: dict[str, type[Task]] = {
@@ -1057,15 +790,15 @@ TASKS: dict[str, type[Task]] = {
         Embed,
         Compare,
         CompareNetworks,
-        Steal,
-        StealSweep,
-        HideStudents,
-        Audit,
     )
 }
 
 # Tasks in modules of their own, imported when the first such job comes: what they need takes long to import.
 ELSEWHERE = {
+    "steal": "few_call_tasks",
+    "steal-sweep": "few_call_tasks",
+    "lineup": "detect_tasks",
+    "audit": "detect_tasks",
     "tune": "tuning_task",
     "tune-final": "tuning_task",
     "pictures": "run_tasks",

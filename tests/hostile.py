@@ -64,7 +64,7 @@ from cake_core.history import History
 from cake_core.jobs import Job
 from cake_core.lineup import LineUpConfig
 from cake_core.pipeline import Distillation, Experiment, resolve_teacher
-from cake_core.tasks import TASKS
+from cake_core.tasks import find
 
 __all__ = ["READERS", "Case", "Outcome", "cases", "feed", "good"]
 
@@ -250,7 +250,7 @@ def run_files() -> dict[str, bytes]:
     """The files of a small finished run, as the engine writes them."""
     settings = {"data": "moons", "method": "naive", "batches": "1", "samples": "10", "steps": "3"}
     with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, CAKE_RUNS_DIR=folder):
-        task = TASKS["distill"](experiment=Experiment.from_query({**settings, "student.updates": "5"}).to_dict())
+        task = find("distill")(experiment=Experiment.from_query({**settings, "student.updates": "5"}).to_dict())
         for update in task:
             task.frame(update, 0, update.progress >= 1)
         made = runs.find(task.finish()["run"])

@@ -19,7 +19,7 @@ from cake_core.errors import CakeError
 from cake_core.evaluation import Rate
 from cake_core.imports import Brought, Normalisation, TeacherImport
 from cake_core.pipeline import Distillation, Experiment
-from cake_core.tasks import TASKS
+from cake_core.tasks import find
 
 from .test_onnx_network import export
 
@@ -275,7 +275,7 @@ def test_something_else_becomes_a_data_set_without_examples(unknown):
 def test_it_is_copied_and_judged_on_fresh_samples(unknown):
     """Nothing real is here: the agreement is that on samples of another seed, counted by hand; the rest is unknown."""
     experiment = Experiment.from_query({"data": unknown.card.data["name"], **QUICK})
-    task = TASKS["distill"](experiment.to_dict())
+    task = find("distill")(experiment.to_dict())
     for update in task:
         task.frame(update, 0, update.progress >= 1)
     outcome, control = (run.outcome.to_dict() for run in (task.run, task.control))
@@ -297,15 +297,15 @@ def test_it_is_copied_and_judged_on_fresh_samples(unknown):
         ("embedding", {"network": "teacher", "how": "pca", "dimensions": 2}),
     ):
         with pytest.raises(CakeError, match="Signs has no examples here"):
-            TASKS[kind](run=result["run"], **spec)
+            find(kind)(run=result["run"], **spec)
 
 
 def test_what_needs_examples_says_so(unknown):
     config = unknown.card.data_config
     experiment = Experiment.from_dict({"data": config.to_dict()})
     with pytest.raises(CakeError, match="methods can't be compared on it"):
-        TASKS["compare"](experiment=experiment.to_dict(), methods=["cake"], seeds=1)
-    training = TASKS["teacher"](config.to_dict(), "mlp", {"updates": "5"}, 0, "cpu")
+        find("compare")(experiment=experiment.to_dict(), methods=["cake"], seeds=1)
+    training = find("teacher")(config.to_dict(), "mlp", {"updates": "5"}, 0, "cpu")
     with pytest.raises(CakeError, match="no teacher can be trained on it"):
         next(training)
     alone = own.create("Alone", "images", (1, 8, 8), ["a", "b"])
@@ -328,7 +328,7 @@ def test_points_without_examples_have_a_surface(tmp_path):
     expected = network(torch.tensor([[1.0, -1.0]])).softmax(dim=1).max().item()  # (12 - 10) / 2, (16 - 20) / 4
     assert result["tried"]["answers"][0][1] == pytest.approx(expected, abs=1e-5)
     quick = {"batches": "2", "samples": "30", "steps": "3", "student.updates": "20"}
-    task = TASKS["distill"](Experiment.from_query({"data": run.teacher.card.data["name"], **quick}).to_dict())
+    task = find("distill")(Experiment.from_query({"data": run.teacher.card.data["name"], **quick}).to_dict())
     frames = [task.frame(u, 0, u.progress >= 1) for u in task]
     assert task.scene()
     assert any(frames)
@@ -343,7 +343,7 @@ def test_the_task_reads_judges_and_drops_the_file(digits_file, tmp_path):
     picture = tmp_path / "p.png"
     Image.fromarray(dataset.test_x[0, 0].numpy()).save(picture)
     upload, shown = inbox.keep(digits_file.read_bytes()), inbox.keep(picture.read_bytes())
-    task = TASKS["import"](upload, "mine.safetensors", DIGITS.to_dict(), "lenet5", {"preset": "data"}, None, shown)
+    task = find("import")(upload, "mine.safetensors", DIGITS.to_dict(), "lenet5", {"preset": "data"}, None, shown)
     updates = list(task)
     assert [u.progress for u in updates] == sorted(u.progress for u in updates)
     assert all(task.frame(u, 0, False) is None for u in updates)
@@ -359,13 +359,13 @@ def test_the_task_reads_judges_and_drops_the_file(digits_file, tmp_path):
 
 def test_the_task_drops_the_file_also_when_it_is_refused():
     upload = inbox.keep(b"\x80\x04nonsense")
-    task = TASKS["import"](upload, "x.safetensors", DIGITS.to_dict(), "lenet5")
+    task = find("import")(upload, "x.safetensors", DIGITS.to_dict(), "lenet5")
     with pytest.raises(CakeError, match="a pickle"):
         list(task)
     task.close()
     other = inbox.keep(b"")
     with pytest.raises(CakeError, match="There is no model"):
-        TASKS["import"](other, "x.safetensors", DIGITS.to_dict(), "gpt")
+        find("import")(other, "x.safetensors", DIGITS.to_dict(), "gpt")
     for name in (upload, other):
         with pytest.raises(CakeError, match="not on the server"):
             inbox.find(name)

@@ -12,7 +12,7 @@ from cake_core import audit, cli, data, lineup, runs, teacher
 from cake_core.errors import CakeError
 from cake_core.frames import decode
 from cake_core.lineup import LineUp, LineUpConfig, Suspect, everyone, hidden, summary, verdicts
-from cake_core.tasks import TASKS
+from cake_core.tasks import find
 
 QUICK = {"teachers": 2, "teacher_updates": 40, "updates": 20, "batches": 1, "nulls": 2, "device": "cpu"}
 PROBES = {"count": 8, "steps": 3}
@@ -154,7 +154,7 @@ def test_sums_by_hand():
 def test_the_game_on_points_shows_every_boundary():
     """And what is shown while it runs says nothing about who copied whom."""
     settings = config(data={"name": "moons", "points": 200}, probes={"count": 12, "steps": 2})
-    task = TASKS["lineup"](config=settings.to_dict(), kinds=["kd", "scratch"], suspects=2)
+    task = find("lineup")(config=settings.to_dict(), kinds=["kd", "scratch"], suspects=2)
     frames = [frame for update in task if (frame := task.frame(update, 0, update.progress >= 1))]
     shown = json.dumps([decode(f)[0].get("figure") for f in frames])
     assert "Suspect B" in shown

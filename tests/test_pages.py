@@ -18,7 +18,7 @@ from cake_core.methods import METHODS
 from cake_core.methods.notes import notes
 from cake_core.pipeline import Experiment
 from cake_core.synthetic import SyntheticSet
-from cake_core.tasks import TASKS, Distill
+from cake_core.tasks import Distill, find
 from pages._ui import live, panels, routes
 from pages._ui.cached import parameter_counts, runner
 
@@ -454,7 +454,7 @@ def test_too_many_jobs_is_a_sentence(monkeypatch):
 @pytest.fixture(scope="module")
 def small_run() -> str:
     """A stored run on two moons."""
-    task = TASKS["distill"](
+    task = find("distill")(
         Experiment.from_query({"batches": "2", "samples": "50", "steps": "5", "student.updates": "30"}).to_dict()
     )
     for _ in task:

@@ -14,10 +14,12 @@ import torch
 from safetensors.torch import load_file
 
 from cake_core import data, diffusion, inbox, models, runs, tasks, weights
+from cake_core.detect_tasks import Audit, HideStudents
 from cake_core.errors import CakeError
+from cake_core.few_call_tasks import Steal
 from cake_core.pieces import NOWHERE, Halfway, Piece, Pieces, joined
 from cake_core.pipeline import Experiment
-from cake_core.tasks import Audit, Compare, Distill, HideStudents, Steal, Task, TrainStudents, TrainTeacher
+from cake_core.tasks import Compare, Distill, Task, TrainStudents, TrainTeacher
 from cake_core.training import TrainConfig, Training, train
 
 CLOCKS = {"seconds", "run"}  # what differs between two runs of anything

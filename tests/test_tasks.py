@@ -14,14 +14,14 @@ from cake_core.errors import CakeError
 from cake_core.frames import decode
 from cake_core.history import History
 from cake_core.pipeline import Experiment
-from cake_core.tasks import TASKS
+from cake_core.tasks import find
 
 QUICK = {"batches": "2", "samples": "50", "steps": "5", "student.updates": "50"}
 
 
 def drive(kind: str, **spec) -> tuple[dict, list[dict]]:
     """What the worker does: steps, frames, and the result as it goes over the wire."""
-    task, frames = TASKS[kind](**spec), []
+    task, frames = find(kind)(**spec), []
     for update in task:
         frame = task.frame(update, 0, update.progress >= 1)
         if frame:
@@ -67,7 +67,7 @@ def test_inspect():
     assert len(result["mistakes"]) == 12
     assert len(result["mistakes"][0]["pixels"][0]) == 8
     with pytest.raises(CakeError, match="There is no teacher"):
-        TASKS["inspect"](teacher="digits/gpt")
+        find("inspect")(teacher="digits/gpt")
 
 
 def test_students(finished):
@@ -112,7 +112,7 @@ def test_embedding(finished):
     result, _ = drive("embedding", **spec)
     assert 0 < result.pop("explained") <= 1
     assert result == {"real": 500, "synthetic": 400, "tracked": 200, "moments": [0, 1, 2, 3, 4, 5]}
-    task = TASKS["embedding"](**spec)
+    task = find("embedding")(**spec)
     assert task.scene() is None
     notes = [update.note for update in task]
     assert notes[0] == "Reading the run"
@@ -120,9 +120,9 @@ def test_embedding(finished):
     found = Embedding.decode(task.scene())
     assert found.position.shape == (500 + 400 + 5 * 200, 3)
     with pytest.raises(CakeError, match="teacher or student"):
-        TASKS["embedding"](run=finished, network="neighbour", how="pca", dimensions=2)
+        find("embedding")(run=finished, network="neighbour", how="pca", dimensions=2)
     with pytest.raises(CakeError, match="There is no such run"):
-        TASKS["embedding"](run="nope", network="student", how="pca", dimensions=2)
+        find("embedding")(run="nope", network="student", how="pca", dimensions=2)
 
 
 def test_embedding_of_a_run_without_history(finished):
@@ -155,6 +155,6 @@ def test_compare_networks(monkeypatch, tmp_path):
 
 
 def test_what_cannot_change_says_so(finished):
-    task = TASKS["students"](run=finished, student={"model": "mlp"}, seeds=1)
+    task = find("students")(run=finished, student={"model": "mlp"}, seeds=1)
     with pytest.raises(CakeError, match="can't change while it runs"):
         task.edit(updates=3)
