@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,8 @@ LOOK = 0.05  # seconds after which `spread` says that nothing came; other jobs m
 
 log = logging.getLogger(__name__)
 _joining = threading.Lock()
+_listening: set[threading.Thread] = set()  # that wait for what processes of the cluster send
+SECONDS_TO_END = 5.0  # for these, when the cluster is left
 
 
 def engine() -> str:
@@ -144,9 +147,14 @@ def connect(logs: bool = False) -> ModuleType:
 
 
 def leave() -> None:
-    """Leaves the cluster; one that was started here ends."""
+    """Leaves the cluster; one that was started here ends. Processes of it that serve here have to be closed before."""
     ray = sys.modules.get("ray")
-    if ray is not None and ray.is_initialized() and _is_driver(ray):
+    if ray is None or not ray.is_initialized() or not _is_driver(ray):
+        return
+    end = time.monotonic() + SECONDS_TO_END
+    for thread in list(_listening):
+        thread.join(max(0.0, end - time.monotonic()))
+    if not _listening:  # Ray ends a process one of whose threads still asks it: the cluster ends with the process then
         ray.shutdown()
 
 
@@ -553,7 +561,9 @@ class ClusterProcess:
         self.place: dict[str, Any] = {}
         self.refused = ""
         self.threads = Share.from_environment().threads
-        threading.Thread(target=self._listen, name="cake-cluster", daemon=True).start()
+        listener = threading.Thread(target=self._listen, name="cake-cluster", daemon=True)
+        _listening.add(listener)
+        listener.start()
 
     def send(self, **message: Any) -> None:
         """Sends a command. That the process has just gone is noticed by the listener, not here."""
@@ -590,6 +600,8 @@ class ClusterProcess:
         except (Exception, SystemExit) as error:  # the latter where this process has left the cluster meanwhile
             reason = f"lost with its node, or killed: {type(error).__name__}"
             log.debug("a process of the cluster ended", exc_info=True)
+        finally:
+            _listening.discard(threading.current_thread())
         if not self.closing:
             self._ended(self, reason)
 
@@ -607,7 +619,10 @@ class ClusterProcess:
         stream = actor.work.options(num_returns="streaming", concurrency_group="work").remote(
             seal(), _environment(inside), mark
         )
-        while not ray.wait([stream], timeout=5, fetch_local=False)[0]:
+        while not ray.wait([stream], timeout=1, fetch_local=False)[0]:
+            if self.closing:
+                ray.kill(actor)
+                return
             self._say_waiting()
         hello = ray.get(next(stream))
         if isinstance(hello, Refusal):

@@ -662,6 +662,32 @@ time.sleep(60)
 """
 
 
+LEAVER = """
+import time
+from cake_core import cluster
+for seconds in (0.0, 6.0):
+    cluster.connect()
+    process = cluster.ClusterProcess(lambda *message: None, lambda *end: None)
+    time.sleep(seconds)
+    process.close()
+    cluster.leave()
+    time.sleep(1)
+    print("still here", bool(cluster._listening), flush=True)
+"""
+
+
+@needs_ray
+@pytest.mark.long
+def test_who_leaves_while_a_process_is_listened_to_goes_on():
+    """Ray ends a process one of whose threads asks it after it has been left."""
+    env = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"CAKE_ENGINE": "ray"}
+    done = subprocess.run(
+        [sys.executable, "-c", LEAVER], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "still here False\n" * 2
+
+
 @needs_ray
 def test_a_server_that_is_told_to_end_takes_its_cluster_along():
     mark = secrets.token_hex(8)

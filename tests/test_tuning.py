@@ -45,7 +45,9 @@ def told(study: str) -> list[tuple]:
     """What a study has found, in the order of its settings, but for trials that were interrupted."""
     rows = tuning.rows(tuning.opened(study), study)
     counted = [
-        (r["ordinal"], r["params"], r["values"], r["state"], r["curve"]) for r in rows if "inter" not in r["state"]
+        (r["ordinal"], r["params"], r["values"], r["state"], r["curve"])
+        for r in rows
+        if "inter" not in r["state"] and r["ordinal"] is not None  # one that has just been asked for has no place yet
     ]
     return sorted(counted, key=lambda row: row[0])
 
