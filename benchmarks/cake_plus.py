@@ -34,10 +34,8 @@ ROWS = {
     "CAKE+, more and shorter mini-batches": {"method": "cake_plus", "batches": "16", "steps": "24"},
     "+ moments, new classes, mixed noise": {"method": "cake_plus", "prior": "mixed"},
     "+ mixed noise alone": {"method": "cake_plus", "relabel": "false", "prior": "mixed", "moments": "1"},
-    "CAKE, momentum": {"method": "cake", "optimizer": "momentum", "step_size": "0.02"},
-    "CAKE, Adam": {"method": "cake", "optimizer": "adam", "step_size": "0.05"},
-    "CAKE+, momentum": {"method": "cake_plus", "optimizer": "momentum", "step_size": "0.02"},
-    "CAKE+, Adam": {"method": "cake_plus", "optimizer": "adam", "step_size": "0.05"},
+    "CAKE, momentum": {"method": "cake", "optimizer": "momentum", "step_size": "0.001"},
+    "CAKE, Adam": {"method": "cake", "optimizer": "adam", "step_size": "0.2"},
     "noise only": {"method": "noise"},
 }
 
