@@ -177,6 +177,7 @@ def test_a_history_of_one_moment_is_none(scene, history):
     assert embed(*scene, history=still, most=60).moments == ()
 
 
+@pytest.mark.long
 def test_umap_is_the_same_each_time(scene, history):
     one = embed(*scene, history=history, how="umap", most=60)
     two = embed(*scene, history=history, how="umap", most=60)

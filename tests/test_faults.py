@@ -572,6 +572,7 @@ def test_what_else_is_kept_on_a_full_disk_is_refused_with_a_sentence(small_disk,
         assert job.state == "running"
 
 
+@pytest.mark.long
 def test_a_limit_of_the_size_of_files_is_a_full_disk_too(store):
     """Without root: the process may write files of 20 kB. The command line says the sentence, and ends with 2."""
     limited = (

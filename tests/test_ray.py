@@ -468,6 +468,7 @@ def test_teachers_are_trained_once_and_go_along(two, tmp_path, monkeypatch):
 
 
 @needs_ray
+@pytest.mark.long
 def test_a_study_is_spread(two, monkeypatch):
     e = Experiment.from_query(
         {"data": "moons", "batches": "2", "samples": "40", "steps": "20", "student.updates": "60"}

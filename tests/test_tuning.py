@@ -110,6 +110,7 @@ def test_a_study_that_was_killed_goes_on_as_if_nothing_had_happened(tmp_path):
     assert sorted(there, key=lambda row: row[0]) == [row[:4] for row in told(study)]
 
 
+@pytest.mark.long
 def test_a_worker_that_was_killed_is_replaced_and_the_study_goes_on():
     """As on the page: the compute process dies, and a new one goes on with what there is, and says so."""
     study = studies.begin(config(seed=3))

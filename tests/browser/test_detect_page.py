@@ -9,6 +9,7 @@ from .test_live_view import Live, live  # noqa: F401
 pytestmark = pytest.mark.browser
 
 
+@pytest.mark.long
 def test_a_game_is_played(server, live: Live):  # noqa: F811
     page = live.page
     page.goto(f"{server.url}/detect")

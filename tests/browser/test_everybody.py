@@ -23,6 +23,7 @@ def findings(page) -> list[tuple[str, str, str]]:
     ]
 
 
+@pytest.mark.long
 def test_no_page_has_serious_findings_in_light_or_dark(server, browser):
     context = browser.new_context(viewport={"width": 1440, "height": 1000})
     page, found = context.new_page(), {}

@@ -26,6 +26,7 @@ def test_every_answer_has_them(server, path):
         assert given[name] == value
 
 
+@pytest.mark.long
 def test_no_page_asks_for_more(server, browser):
     context = browser.new_context(viewport={"width": 1440, "height": 1000})
     page = context.new_page()

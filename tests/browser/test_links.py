@@ -169,6 +169,7 @@ def test_a_finger_draws_the_teachers_data_on_a_phone(server, fresh):
     assert live.errors == []
 
 
+@pytest.mark.long
 def test_a_stand_plays_hands_over_and_begins_again(server, fresh):
     live = fresh()
     page = live.page

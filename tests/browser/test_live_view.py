@@ -425,6 +425,7 @@ def test_a_killed_process_is_explained_and_replaced(server, live):
     assert not live.page.is_visible(".cake-live .banner")
 
 
+@pytest.mark.long
 def test_a_lost_server_is_said(tmp_path, live):
     own = Server("app.py", tmp_path / "log")
     live.open(f"{own.url}/{LONG}")

@@ -176,6 +176,7 @@ def test_forged_cookies_open_nothing(lab, provider, job):
         assert answer(lab, job, forged) == ("closed", {"code": 4404})
 
 
+@pytest.mark.long
 def test_a_link_is_for_those_who_have_signed_in(lab, enter, job):
     ada, bob = enter(ADA), enter(BOB)
     ada.goto(f"{lab.url}/two_moons?job={job}")
@@ -193,6 +194,7 @@ def test_a_link_is_for_those_who_have_signed_in(lab, enter, job):
     bob.get_by_text("somebody else's run").wait_for(timeout=LONG)
 
 
+@pytest.mark.long
 def test_an_instructor_sees_and_stops_all(lab, provider, enter, job):
     ada, carol = enter(ADA), enter(CAROL)
     short = runs.key_of(account.secret_of({"iss": provider.url, "sub": "ada"}))[:8]

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.browser
 QUICK = "two_moons?samples=50&batches=2&steps=20&student.updates=50"
 
 
+@pytest.mark.long
 def test_each_event_is_one_line_of_json_without_secrets(tmp_path, browser):
     server = Server(
         "app.py", tmp_path / "log", CAKE_LOG="json", CAKE_MAX_SAMPLES="100000", CAKE_THREADS="", CAKE_MAX_SHARED_MB=""

@@ -199,6 +199,7 @@ def elsewhere() -> Iterator[tuple[str, Path]]:
             thread.join()
 
 
+@pytest.mark.long
 def test_in_a_frame_of_another_site_the_page_is_fed(browser, elsewhere, tmp_path):
     """A browser sends no cookie from there, so the endpoints don't know whose it is: Streamlit's own socket brings the
     frames instead."""

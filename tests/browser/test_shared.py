@@ -15,6 +15,7 @@ pytestmark = pytest.mark.browser
 LINK = "two_moons?samples=50&batches=4&steps=300&student.updates=50"
 
 
+@pytest.mark.long
 def test_one_computation_for_all_and_ones_own_after_a_change(tmp_path, browser):
     server = Server("app.py", tmp_path / "log", CAKE_LOG="json", CAKE_MAX_SHARED_MB="64")
 

@@ -14,6 +14,7 @@ POINTS = "cakeLive.view.figure?.children[2]?.data?.[0]?.x?.length ?? 0"  # of th
 RIGHTS = "[...document.querySelectorAll('.cake-live .figures svg')].map((e) => e.getBoundingClientRect().right)"
 
 
+@pytest.mark.long
 def test_curves_grow_and_the_confusion_matrix_is_there(server, live: Live):  # noqa: F811
     page = live.open(f"{server.url}/student?batches=2&samples=50&steps=2&student.updates=20").page
     live.click("play")

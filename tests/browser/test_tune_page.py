@@ -11,6 +11,7 @@ from .test_live_view import Live, live  # noqa: F401
 pytestmark = pytest.mark.browser
 
 
+@pytest.mark.long
 def test_a_study_is_watched_and_a_trial_replayed(server, live: Live):  # noqa: F811
     page = live.page
     page.goto(f"{server.url}/tune")
