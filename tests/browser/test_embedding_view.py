@@ -39,13 +39,19 @@ class Map:
         page.goto(f"{server.url}/{RUN}")
         self.until(lambda: page.evaluate("!!window.cakeLive.view?.scene"))
         page.evaluate("cakeLive.view.send({ op: 'rate', rate: 0 })")
-        page.click(".cake-live .play")
-        self.until(lambda: page.evaluate("cakeLive.view.status.state") == "done")
+        self.until(self.played)
         self.run = page.evaluate("cakeLive.view.status.result.run")
         page.get_by_role("link", name="Embeddings").first.click()
         self.ready()
 
-    def until(self, true: Callable[[], object], seconds: float = 300) -> None:
+    def played(self) -> bool:
+        """Whether the run is done; one that rests is played: a press while the page is drawn anew is lost."""
+        state = self.page.evaluate("cakeLive.view?.status?.state")
+        if state in ("ready", "paused"):
+            self.page.click(".cake-live .play", timeout=10_000)
+        return state == "done"
+
+    def until(self, true: Callable[[], object], seconds: float = 150) -> None:
         end = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < end, "it did not happen in time"
