@@ -164,7 +164,8 @@ def learning(
 
 def attack(config: FewCallConfig) -> Need:
     """What an attack with few calls takes: its proxies, the student, and the diffusion model while it draws."""
-    info, proxies, made = data.info(config.data.name), config.proxies, _proxies(config)
+    info, proxies = data.info(config.data.name), config.proxies
+    made = proxies.per_class * len(info.classes)
     teacher, device = _model(config.experiment), devices.choose(config.device).type
     student = (config.student.model, min(made, config.student.batch_size))
     base = learning(info, [student], made=made, asked=[teacher], device=device)
@@ -187,10 +188,6 @@ def smaller_attack(config: FewCallConfig, room: float) -> str:
     return smaller_batch(
         lambda n: attack(config.replace(student=student.replace(batch_size=n))), student.batch_size, room
     )
-
-
-def _proxies(config: FewCallConfig) -> int:
-    return config.proxies.per_class * len(data.info(config.data.name).classes)
 
 
 def line_up(run: LineUp) -> Need:

@@ -19,7 +19,22 @@ from .tasks import Charts, Task
 __all__ = ["TASKS", "Audit", "HideStudents"]
 
 
-class HideStudents(Charts):
+class OfALineUp(Task):
+    """What both have in common: a line-up is run, and counted."""
+
+    run: LineUp
+
+    def __next__(self) -> Update:
+        return next(self.run)
+
+    def need(self) -> admission.Need:
+        return admission.line_up(self.run)
+
+    def less(self, room: float) -> str:
+        return admission.SMALLER_NETWORKS
+
+
+class HideStudents(OfALineUp, Charts):
     """Detect, the game: a line-up of teachers, and suspects that copied one of them or nobody."""
 
     kind = "lineup"
@@ -31,15 +46,6 @@ class HideStudents(Charts):
         self.run = LineUp(settings, hidden(settings, kinds, suspects), pieces=self.pieces)
         if settings.info.kind == "points":
             self.threads = 1
-
-    def __next__(self) -> Update:
-        return next(self.run)
-
-    def need(self) -> admission.Need:
-        return admission.line_up(self.run)
-
-    def less(self, room: float) -> str:
-        return admission.SMALLER_NETWORKS
 
     def close(self) -> None:
         self.run.close()
@@ -90,7 +96,7 @@ class HideStudents(Charts):
         return {"run": folder, **result}
 
 
-class Audit(Task):
+class Audit(OfALineUp):
     """Detect, the tool: whom of some teachers the weights of somebody's own were copied from."""
 
     kind = "audit"
@@ -117,15 +123,6 @@ class Audit(Task):
             runs.copy(sent, place)
         inbox.drop(self._upload)
         return place
-
-    def __next__(self) -> Update:
-        return next(self.run)
-
-    def need(self) -> admission.Need:
-        return admission.line_up(self.run)
-
-    def less(self, room: float) -> str:
-        return admission.SMALLER_NETWORKS
 
     def close(self) -> None:
         if hasattr(self, "run"):

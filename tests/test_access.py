@@ -12,7 +12,7 @@ from cake_core import access, runs, studies
 from cake_core.access import Reader, may_see
 from cake_core.data import own
 from cake_core.errors import CakeError
-from cake_core.jobs import JobRunner
+from cake_core.jobs import Job, JobRunner
 from cake_core.pipeline import Experiment
 from cake_core.studies import TuneConfig
 from pages._ui import account, owner
@@ -264,12 +264,18 @@ def enter(app: AppTest) -> None:
     app.button[0].click().run()
 
 
-def test_an_instructor_sees_and_stops(key):
+def in_class() -> tuple[AppTest, Job, AppTest]:
+    """A student's page, its running job, and the instructor's page Status."""
     student = open_page("two_moons", steps="20000")
     job = runner().find(job_name(student, "two_moons"))
     job.play()
     app = open_page("status")
     enter(app)
+    return student, job, app
+
+
+def test_an_instructor_sees_and_stops(key):
+    _, job, app = in_class()
     assert not app.exception
     assert "Everybody's jobs" in [s.value for s in app.subheader]
     (line,) = [m.value for m in app.markdown if short_name(job) in m.value]
@@ -283,11 +289,7 @@ def test_an_instructor_sees_and_stops(key):
 
 
 def test_an_instructor_watches_a_run_and_its_owner_shares_nothing_by_it(key):
-    student = open_page("two_moons", steps="20000")
-    job = runner().find(job_name(student, "two_moons"))
-    job.play()
-    app = open_page("status")
-    enter(app)
+    student, job, app = in_class()
     app.button(key=f"status:watch:{job.name}").click().run()
     assert not app.exception
     assert app.title[0].value == "Two moons"

@@ -573,12 +573,9 @@ def continue_run(run: str, plain: dict[str, Any]) -> None:
         CakeError: its data have gone, or this session holds too many jobs.
     """
     experiment = Experiment.from_dict(plain)
-    screen = "two_moons" if _kind(experiment) == "points" else "images"
     left = Left("", "distill", {"resume": run}, "", "", "broken off")
     job = runner().take_up(left, st.session_state.owner, experiment.to_dict())
-    show_experiment(screen, experiment.to_query())
-    st.session_state[f"screen:{screen}"]["job"] = job.name
-    st.switch_page(page_path(screen))
+    _open(experiment, job.name)
 
 
 def watch(job: Job) -> None:
@@ -591,9 +588,14 @@ def watch(job: Job) -> None:
         CakeError: it is on data or a teacher of somebody's own.
     """
     experiment = Experiment.from_dict(job.spec["experiment"])
+    _open(experiment, job.show())
+
+
+def _open(experiment: Experiment, job: str) -> None:
+    """Opens the page that shows an experiment, with the job of this name or pass."""
     screen = "two_moons" if _kind(experiment) == "points" else "images"
     show_experiment(screen, experiment.to_query())
-    st.session_state[f"screen:{screen}"]["job"] = job.show()
+    st.session_state[f"screen:{screen}"]["job"] = job
     st.switch_page(page_path(screen))
 
 
