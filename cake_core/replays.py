@@ -189,10 +189,10 @@ class Replayer:
         return any(r.source is job for r in self.recordings.values())
 
     def drop(self, recording: Recording) -> None:
-        """Forgets a computation."""
+        """Forgets a computation; who sees it gone from here finds its job gone too."""
+        self.runner.forget(recording.source)
         for key in [k for k, r in self.recordings.items() if r is recording]:
             del self.recordings[key]
-        self.runner.forget(recording.source)
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
