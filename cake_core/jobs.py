@@ -632,12 +632,12 @@ class JobRunner:
     def change(self, job: Job, **values: Any) -> None:
         """Notes something about a job and tells its subscribers; lets queued jobs follow where there is room."""
         with self.lock:
-            for key, value in values.items():
-                setattr(job, key, value)
             if (ended := f"jobs_{values.get('state')}") in self.counts:
                 self.counts[ended] += 1
             if values.get("state") == "done" and job.began is not None and job.worker != REPLAY:
                 self._durations.append(time.monotonic() - job.began)
+            for key in sorted(values, key="state".__eq__):  # last: who reads it without the lock finds its words there
+                setattr(job, key, values[key])
             if job in self._queue and job.state != "queued":
                 self._queue.remove(job)
             self._publish(job, job.status())

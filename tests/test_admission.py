@@ -24,7 +24,8 @@ from cake_core.pipeline import Experiment, Update
 from cake_core.studies import TuneConfig
 from cake_core.tasks import find
 
-from .test_jobs import LONG, Viewer, spec, until
+from .test_jobs import LONG, Viewer, spec
+from .waiting import until
 
 GB = 10**9
 

@@ -40,6 +40,8 @@ from cake_core.pipeline import Distillation, Experiment
 from cake_core.run_tasks import Pictures
 from cake_core.tasks import Distill, find
 
+from .waiting import until
+
 ROOT = Path(__file__).parents[1]
 OWNER = "a-secret-of-twenty-letters.2"  # another session of the browser that begins servers' jobs here
 # Five times two mini-batches of images at once: what is killed in the middle has something to go on from.
@@ -51,13 +53,6 @@ IN_PARTS = {
     "student.updates": "40",
     "device": "cpu",
 }
-
-
-def until(true: Callable[[], object], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -17,6 +17,8 @@ from cake_core.frames import decode
 from cake_core.jobs import Job, JobRunner, Ring
 from cake_core.limits import Limits
 from cake_core.pipeline import Experiment
+
+from .waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +44,6 @@ def spec(**flat: str) -> dict:
 
 
 LONG = {"steps": "20000"}
-
-
-def until(true: Callable[[], object], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.01)
 
 
 class Viewer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 
 import pytest
 
@@ -14,6 +13,7 @@ from cake_core.jobs import JobRunner
 from cake_core.limits import Limits
 
 from .test_pages import PAGES, open_page
+from .waiting import until
 
 QUICK = {"experiment": {"data": {"name": "moons"}, "settings": {"batches": 1, "samples": 10, "steps": 3},
                         "student": {"updates": 5}}}  # fmt: skip
@@ -24,13 +24,6 @@ def runner():
     made = JobRunner(Limits(max_running=2))
     yield made
     made.close()
-
-
-def until(true, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_they_follow_what_happens(runner):

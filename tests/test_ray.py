@@ -32,7 +32,8 @@ from cake_core.shards import Sharded
 from cake_core.synthetic import SyntheticSet
 from cake_core.tuning import Tuning
 
-from .test_jobs import LONG, Viewer, spec, until
+from .test_jobs import LONG, Viewer, spec
+from .waiting import until
 
 ROOT = Path(__file__).parents[1]
 needs_ray = pytest.mark.skipif(

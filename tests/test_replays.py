@@ -16,7 +16,8 @@ from cake_core.jobs import REPLAY, Job, JobRunner
 from cake_core.limits import Limits
 from cake_core.pipeline import Distillation, Experiment
 
-from .test_jobs import LONG, Viewer, spec, until
+from .test_jobs import LONG, Viewer, spec
+from .waiting import until
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,8 @@ from cake_core.studies import FREE, HUMAN, TuneConfig
 from cake_core.trials import Judge
 from cake_core.tuning import Final, Tuning
 
+from .waiting import until
+
 QUICK = {"data": "moons", "batches": "2", "samples": "60", "steps": "24", "student.updates": "80", "sigma": "0.3"}
 SPACE = {"step_size": (0.01, 3.0), "weight_contrast": (0.01, 10.0)}
 
@@ -130,13 +132,6 @@ def test_a_worker_that_was_killed_is_replaced_and_the_study_goes_on():
         assert "history" in studies.read(study, "figures")
     finally:
         runner.close()
-
-
-def until(true, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def test_a_trial_in_the_middle_is_done_again_and_one_of_a_living_worker_is_not():
