@@ -11,9 +11,23 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import connect
 
-__all__ = ["Session"]
+__all__ = ["ForwardMsg", "Session", "asked"]
 
 SECONDS = 120  # until a page has answered; the machine may be busy
+
+
+def asked(page: str, query: str, message: BackMsg | None = None) -> bytes:
+    """What a browser sends to have a page drawn.
+
+    Args:
+        page: its name.
+        query: what stands behind the question mark.
+        message: with what was pressed or moved.
+    """
+    message = message or BackMsg()
+    message.rerun_script.page_name, message.rerun_script.query_string = page, query
+    message.rerun_script.context_info.url = f"http://127.0.0.1/{page}"
+    return message.SerializeToString()
 
 
 class Session:
@@ -65,10 +79,7 @@ class Session:
         return {k: v[0] for k, v in parse_qs(self.query).items()}
 
     def _run(self, message: BackMsg) -> str:
-        message.rerun_script.page_name = self.page
-        message.rerun_script.query_string = self.query
-        message.rerun_script.context_info.url = f"http://127.0.0.1/{self.page}"
-        self.socket.send(message.SerializeToString())
+        self.socket.send(asked(self.page, self.query, message))
         self.elements, parts = [], []
         while True:
             answer = ForwardMsg.FromString(self.socket.recv(timeout=SECONDS))

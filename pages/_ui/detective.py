@@ -17,7 +17,7 @@ from cake_core.methods import METHODS
 
 from .page import know_teacher
 from .panels import RESULTS, STILL, enlarged, read_csv
-from .words import chart
+from .words import chart, chart_of
 
 __all__ = ["show_audit", "show_game", "show_measured"]
 
@@ -263,7 +263,7 @@ def show_measured() -> None:
     )
     rows = [r for r in rows if r["score"] == score]
     found = {r["probes"]: PROBES[r["probes"]] for r in rows}
-    chart(figures.detectability(rows, found), key=f"detect:measured:{score}", config=STILL)
+    chart_of(path, lambda: figures.detectability(rows, found), key=f"detect:measured:{score}", config=STILL)
     kinds = [k for k in KINDS if f"accuracy_{k}" in rows[0]]
     best = [r for r in rows if r["probes"] == rows[0]["probes"]][-1]
     told = ", ".join(f"**{100 * float(best[f'accuracy_{k}']):.0f} %** of {_kind(k)}" for k in kinds)

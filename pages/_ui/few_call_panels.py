@@ -14,7 +14,7 @@ from cake_core.methods.notes import deviations
 from cake_core.stealing import TITLES
 
 from .panels import RESULTS, STILL, read_csv
-from .words import chart
+from .words import chart_of
 
 __all__ = ["explain", "show_measured", "show_stolen", "show_sweep"]
 
@@ -135,9 +135,14 @@ def _table(summary: Sequence[Mapping[str, Any]], n_test: int | None) -> None:
 def show_measured() -> None:
     """The sweep on MNIST that is stored with the program."""
     numbers = {"budget": int, "agreement_mean": float, "agreement_std": float}
-    plain = [{**r, **{k: kind(r[k]) for k, kind in numbers.items()}} for r in read_csv(RESULTS / "few_call_mnist.csv")]
-    figure = few_call_figures.against_calls(plain, "agreement", TITLES)
-    chart(figure, key="few_call:measured", config=STILL)
+    path = RESULTS / "few_call_mnist.csv"
+    plain = [{**r, **{k: kind(r[k]) for k, kind in numbers.items()}} for r in read_csv(path)]
+    chart_of(
+        path,
+        lambda: few_call_figures.against_calls(plain, "agreement", TITLES),
+        key="few_call:measured",
+        config=STILL,
+    )
     st.caption(
         "LeNet-5 on MNIST copied to half of it, judged on the 10,000 real test images; bars are one standard deviation "
         f"over {plain[0]['seeds']} seeds. The questions come from a diffusion model of USPS digits. It knows its "

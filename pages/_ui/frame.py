@@ -1,6 +1,5 @@
 """The frame around every page: navigation, and nothing else. `app.py` runs it."""
 
-import gc
 import sys
 from pathlib import Path
 
@@ -14,7 +13,10 @@ st.set_page_config(page_title="CAKE Lab", page_icon=str(ROOT / "assets" / "icon.
 
 from cake_core.errors import CakeError  # noqa: E402
 from pages._ui import account  # noqa: E402
+from pages._ui.cached import settle, turns  # noqa: E402
 from pages._ui.page import HIDDEN, PAGES, hides_navigation, page_path  # noqa: E402
+
+IN_LINE = "Many open pages here at this moment. Yours comes in turn, in a few seconds."
 
 page = st.navigation(
     [
@@ -30,12 +32,13 @@ page = st.navigation(
     position="hidden" if account.is_outside() or hides_navigation() else "top",
 )
 st.html(ROOT / "pages" / "_ui" / "frame.css")
+in_line = st.empty()
 try:
-    account.gate()
-    page.run()
+    with turns().take(lambda: in_line.info(IN_LINE, icon=":material/groups:")):
+        in_line.empty()
+        account.gate()
+        page.run()
 except CakeError as error:  # what is wrong with an input, where the page itself did not say it; all else is a bug
     st.error(str(error), icon=":material/error:")
 
-# What the imports left behind is here to stay; the collector need not look at it again after every run.
-if not gc.get_freeze_count():
-    gc.freeze()
+settle()

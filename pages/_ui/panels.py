@@ -18,7 +18,7 @@ from cake_core.methods import METHODS
 from cake_core.reproduce import FIGURES
 from cake_core.teacher import TeacherCard
 
-from .words import chart, help_with
+from .words import chart, chart_of, help_with
 
 __all__ = [
     "OUTCOME",
@@ -127,7 +127,7 @@ def show_figure_one() -> None:
             f"over {rows[0]['seeds']} seeds. With a prior of **σ = 0.1** all samples start in one spot, far from most "
             "of the boundary; with **σ = 1** the noise alone covers the plane, and there is nothing left to gain."
         )
-        chart(figures.agreement_by_samples(read_csv(curve)), key="fig1:curve", config=STILL)
+        chart_of(curve, lambda: figures.agreement_by_samples(read_csv(curve)), key="fig1:curve", config=STILL)
         st.dataframe(
             [
                 {
@@ -486,7 +486,7 @@ def show_figure_three() -> None:
             f"{int(pairs[0]['samples']):,} synthetic samples, mean and standard deviation over {_seeds(pairs)} on "
             f"{int(pairs[0]['n_test']):,} test images. The grey line is a student of noise alone."
         )
-        chart(figures.grid(rows, titles), key="fig3:bars", config=STILL)
+        chart_of(path, lambda: figures.grid(rows, titles), key="fig3:bars", config=STILL)
         st.caption(
             "The paper prints no numbers for this figure. It says: MLP teachers teach all types well, ResNet teachers "
             "teach others poorly, equal types work well, a ViT student does well only under a ViT teacher, and ResNet "
@@ -518,7 +518,7 @@ def show_tables() -> None:
     )
     lines = _lines(rows)
     labels = [f"{line}<br>{models.MODELS[r['student']].title}" for line, r in zip(lines, rows, strict=True)]
-    chart(figures.beside_paper(rows, labels), key=f"tables:{name}", config=STILL)
+    chart_of(found[name], lambda: figures.beside_paper(rows, labels), key=f"tables:{name}", config=STILL)
     noise = {(r["data"], r["student"]): float(r["student_accuracy_mean"]) for r in rows if r["method"] == "noise"}
     st.dataframe([_table_line(r, noise) for r in rows], hide_index=True, height="content")
     behind = {

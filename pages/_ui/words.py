@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
@@ -11,7 +12,7 @@ import streamlit as st
 from cake_core.alt_text import alt_text
 from cake_core.glossary import GLOSSARY, Term, explaining
 
-__all__ = ["chart", "for_live_view", "help_with", "show_term", "words"]
+__all__ = ["chart", "chart_of", "for_live_view", "help_with", "show_term", "words"]
 
 
 def words(names: Iterable[str], *, key: str, heading: str = "Words of this step") -> None:
@@ -52,6 +53,25 @@ def chart(figure: go.Figure, *, key: str, place: Any = st, **options: Any) -> An
         options: of `st.plotly_chart`.
     """
     return place.plotly_chart(figure, key=key, alt=alt_text(figure), **options)
+
+
+def chart_of(path: Path, make: Callable[[], go.Figure], *, key: str, **options: Any) -> Any:
+    """A chart of stored results. It is the same for all who look, so its figure is made once.
+
+    Args:
+        path: of the results; when the file has changed, the figure is made anew.
+        make: makes it.
+        key: of the element, another one for every figure of the file.
+        options: of `st.plotly_chart`.
+    """
+    figure, alt = _made(key, path, path.stat().st_mtime_ns, make)
+    return st.plotly_chart(figure, key=key, alt=alt, **options)
+
+
+@st.cache_resource(show_spinner=False, max_entries=50)
+def _made(key: str, path: Path, changed: int, _make: Callable[[], go.Figure]) -> tuple[go.Figure, str]:
+    figure = _make()
+    return figure, alt_text(figure)
 
 
 def help_with(help: str, name: str) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from cake_core import logs
 
+from ..protocol import Session
 from .harness import PROBE, Server
 
 pytestmark = pytest.mark.browser
@@ -59,3 +61,19 @@ def test_one_computation_for_all_and_ones_own_after_a_change(tmp_path, browser):
         for page in pages:
             page.context.close()
         server.close()
+
+
+def test_a_hall_that_opens_a_page_at_once_gets_it(server):
+    """Twenty-four browsers, each with a run of its own in the end; a page that is drawn anew is still the same one."""
+    sessions = [Session(server.url, f"cake_browser=the-browser-of-number-{k:04}") for k in range(24)]
+    try:
+        with ThreadPoolExecutor(len(sessions)) as at_once:
+            told = list(at_once.map(lambda s: s.open("two_moons", "samples=20&batches=1&steps=5"), sessions))
+            jobs = {s.parameters["job"] for s in sessions}
+            again = list(at_once.map(lambda s: s.open("two_moons", s.query), sessions))
+        assert all("Two moons" in text and '"exception"' not in text for text in told + again)
+        assert len(jobs) == len(sessions)
+        assert {s.parameters["job"] for s in sessions} == jobs
+    finally:
+        for session in sessions:
+            session.close()
