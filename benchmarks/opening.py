@@ -1,11 +1,13 @@
 """A hall that opens the same link at once. Run: python benchmarks/opening.py --sessions 100
 
 Starts the server as a user does. Each session is a browser of its own that speaks Streamlit's protocol and the live
-view's, without drawing anything. It opens Two moons, and waits until the page is whole and the first picture is there.
-When all have it, all press Play at once, and watch. Then all have the server draw their page anew, as a click on most
-of its controls does, while the points move. Everything connects to this machine alone. Measured, for each session:
+view's, without drawing anything. It has never been here: it downloads what a real Chromium downloads for this page, six
+files at a time. It opens Two moons, and waits until the page is whole and the first picture is there. When all have it,
+all press Play at once, and watch. Then all have the server draw their page anew, as a click on most of its controls
+does, while the points move. Everything connects to this machine alone. Measured, for each session:
 
-- seconds until the page is whole, and until its first picture;
+- megabytes of the download, and the seconds it takes;
+- seconds until the page is whole, and until its first picture, the download included;
 - seconds from Play to the first picture of a step;
 - frames per second while all watch, and while pages are drawn anew;
 - seconds that drawing it anew takes;
@@ -26,19 +28,21 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from playwright.sync_api import sync_playwright  # noqa: E402
 from websockets.asyncio.client import ClientConnection, connect  # noqa: E402
 
 from cake_core import runs  # noqa: E402
 from cake_core.frames import decode  # noqa: E402
-from tests.browser.harness import Server  # noqa: E402
+from tests.browser.harness import FLAGS, Server, chromium  # noqa: E402
 from tests.protocol import ForwardMsg, asked  # noqa: E402
 
 from load import memory  # noqa: E402  # isort: skip
@@ -55,10 +59,12 @@ class Session:
         url: of the server.
         link: what stands behind the question mark.
         name: a secret of this browser.
+        files: addresses of what it downloads first.
     """
 
-    def __init__(self, url: str, link: str, name: str):
-        self.url, self.query = url.replace("http", "ws"), link
+    def __init__(self, url: str, link: str, name: str, files: Sequence[str] = ()):
+        self.url, self.query, self.files = url.replace("http", "ws"), link, files
+        self.received = 0  # bytes of these
         self.headers = {"Cookie": f"cake_browser={name}", "Origin": url}
         self.times: dict[str, float] = {}
         self.frames: list[float] = []  # when each came
@@ -68,6 +74,8 @@ class Session:
     async def open(self) -> None:
         """Until the first picture is there; goes on to listen to the run."""
         began = time.monotonic()
+        await self.download()
+        self.times["downloaded"] = time.monotonic() - began
         self.page = await self.connect("_stcore/stream", subprotocols=["streamlit"])
         await self.draw()
         self.times["whole"] = time.monotonic() - began
@@ -76,6 +84,26 @@ class Session:
         self.listening = asyncio.create_task(self.listen())
         await self.until(lambda: self.frames)
         self.times["picture"] = time.monotonic() - began
+
+    async def download(self) -> None:
+        """The files, over as many connections as a browser has."""
+        left = list(reversed(self.files))
+
+        async def connection() -> None:
+            address = urlsplit(self.url)
+            reader, writer = await asyncio.open_connection(address.hostname, address.port)
+            while left:
+                asked = f"GET {left.pop()} HTTP/1.1\r\nHost: {address.netloc}\r\nAccept-Encoding: gzip\r\n\r\n"
+                writer.write(asked.encode())
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                if not head.startswith("HTTP/1.1 200"):
+                    raise RuntimeError(head.partition("\r\n")[0])
+                length = int(re.search(r"(?i)^content-length: (\d+)", head, re.MULTILINE)[1])
+                await reader.readexactly(length)
+                self.received += len(head) + length
+            writer.close()
+
+        await asyncio.gather(*(connection() for _ in range(6)))
 
     async def connect(self, path: str, **options: Any) -> ClientConnection:
         """A socket as a browser has it, which never asks whether the server is still there."""
@@ -154,13 +182,28 @@ async def together(sessions: list[Session], what: Callable[[Session], Any]) -> N
             session.errors.append(f"{type(outcome).__name__}: {outcome}")
 
 
-async def hall(server: Server, count: int, links: int) -> dict[str, Any]:
+def downloaded(server: Server) -> list[str]:
+    """Addresses of the files that a browser which has never been here downloads for the page, in their order."""
+    found: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+        page = browser.new_page()
+        page.on("response", lambda r: found.append(urlsplit(r.url).path) if r.ok else None)
+        page.goto(f"{server.url}/{PAGE}?{LINK.format(seed=-1)}")
+        page.get_by_text("Ready. Press Play").wait_for(timeout=120_000)
+        page.wait_for_load_state("networkidle")
+        browser.close()
+    return [a for a in found if "/static/" in a or a.endswith((".js", ".css"))]
+
+
+async def hall(server: Server, count: int, links: int, files: Sequence[str]) -> dict[str, Any]:
     """One row."""
     first = Session(server.url, LINK.format(seed=links), "somebody-who-was-here-before")
     await first.open()  # a server that has just begun imports much at its first page
     await first.close()
     at_first = memory(server)
-    sessions = [Session(server.url, LINK.format(seed=k % links), f"a-browser-in-the-hall-{k:04}") for k in range(count)]
+    names = [f"a-browser-in-the-hall-{k:04}" for k in range(count)]
+    sessions = [Session(server.url, LINK.format(seed=k % links), name, files) for k, name in enumerate(names)]
     await together(sessions, Session.open)
     for error, times in Counter(e for s in sessions for e in s.errors).most_common(5):
         print(f"{times} x {error}", file=sys.stderr)
@@ -172,8 +215,9 @@ async def hall(server: Server, count: int, links: int) -> dict[str, Any]:
     end = time.monotonic()
     at_last = memory(server)
     watching, drawing = ([rate(s, *t) for s in sessions] for t in ((begin, busy), (busy, end)))
-    row: dict[str, Any] = {"sessions": count, "different_links": links}
-    for name in ("whole", "picture", "moved", "again"):
+    row: dict[str, Any] = {"sessions": count, "different_links": links, "files": len(files)}
+    row["mb_of_each"] = statistics.median(s.received for s in sessions) / 1e6
+    for name in ("downloaded", "whole", "picture", "moved", "again"):
         took = [s.times[name] for s in sessions if name in s.times]
         row |= {
             f"{name}_s_p50": statistics.median(took or [math.nan]),
@@ -191,6 +235,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sessions", type=int, nargs="+", default=[100])
     parser.add_argument("--links", type=int, nargs="+", default=[1], help="how many different links they open")
+    parser.add_argument("--warm", dest="cold", action="store_false", help="they have been here: nothing to download")
     parser.add_argument("--out", type=Path, help="a CSV file to write to")
     arguments = parser.parse_args()
     rows = []
@@ -200,7 +245,7 @@ def main() -> None:
             os.environ |= {"CAKE_RUNS_DIR": str(folder / "runs"), "CAKE_UPLOADS_DIR": str(folder / "uploads")}
             server = Server("app.py", folder / "log")
             try:
-                row = asyncio.run(hall(server, count, links))
+                row = asyncio.run(hall(server, count, links, downloaded(server) if arguments.cold else ()))
             finally:
                 server.close()
             rows.append({"date": date.today().isoformat(), "cores": os.cpu_count(), **row})

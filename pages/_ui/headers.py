@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cake_core.errors import CakeError
 
 from .owner import RememberBrowser
+from .packed import Packed
 
 __all__ = ["Headers", "headers", "middleware"]
 
@@ -90,4 +91,4 @@ class Headers:
 def middleware() -> list[Middleware]:
     """For `st.App`; the environment variable CAKE_FRAME_ANCESTORS says who may frame the app (this host alone)."""
     values = headers(os.environ.get("CAKE_FRAME_ANCESTORS", "'self'"))
-    return [Middleware(Headers, values=values), Middleware(RememberBrowser)]
+    return [Middleware(Headers, values=values), Middleware(RememberBrowser), Middleware(Packed)]

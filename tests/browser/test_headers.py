@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import re
 import urllib.error
 import urllib.request
 
+import plotly
 import pytest
 
 from cake_core.errors import CakeError
@@ -24,6 +27,23 @@ def test_every_answer_has_them(server, path):
         given = error.headers
     for name, value in headers().items():
         assert given[name] == value
+
+
+def test_scripts_come_compressed(server):
+    page = urllib.request.urlopen(f"{server.url}/", timeout=30).read().decode()
+    for address in (
+        re.search(r'src="\.?(/static/js/[^"]+\.js)"', page)[1],
+        f"/live/{plotly.__version__}/plotly.min.js",
+    ):
+        asked = urllib.request.Request(server.url + address)
+        whole = urllib.request.urlopen(asked, timeout=30).read()
+        asked.add_header("Accept-Encoding", "gzip")
+        answer = urllib.request.urlopen(asked, timeout=30)
+        packed = answer.read()
+        assert len(packed) < len(whole) / 2
+        assert gzip.decompress(packed) == whole
+        assert "immutable" in answer.headers["Cache-Control"]
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
 @pytest.mark.long

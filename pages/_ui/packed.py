@@ -1,0 +1,100 @@
+"""Scripts and styles go out compressed, and each is compressed once.
+
+Streamlit sends its own uncompressed: a first page is ten megabytes, and a hall of a hundred wants a gigabyte of its
+network. Others are compressed anew for everybody, while nothing else is sent. What a browser may keep for ever may be
+kept here too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["Packed"]
+
+KINDS = (".js", ".css")
+NOT_ASKED = ("accept-encoding", "range", "if-none-match", "if-modified-since")  # of the answer that is kept
+CHANGED = ("content-length", "etag", "accept-ranges")  # by packing
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What goes out: headers, and the compressed content."""
+
+    headers: tuple[tuple[bytes, bytes], ...]
+    content: bytes
+
+
+class Packed:
+    """Answers a request for a script or style with a compressed copy, where the browser takes one.
+
+    Only what the app itself answers with, as something that never changes, is kept: that many files at most.
+
+    Args:
+        app: what answers.
+    """
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+        self._answers: dict[str, asyncio.Task[Answer | None]] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not _wants_packed(scope):
+            await self.app(scope, receive, send)
+            return
+        path = scope["path"]
+        if path not in self._answers:  # who comes meanwhile waits for the same one
+            self._answers[path] = asyncio.create_task(self._answer(scope))
+        task = self._answers[path]
+        try:
+            answer = await asyncio.shield(task)
+        finally:
+            if task.done() and (task.cancelled() or task.exception() or task.result() is None):
+                self._answers.pop(path, None)
+        if answer is None:
+            await self.app(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [*answer.headers]})
+        await send({"type": "http.response.body", "body": answer.content})
+
+    async def _answer(self, scope: Scope) -> Answer | None:
+        """What the app answers, packed; None where that is no lasting content."""
+        headers = [(k, v) for k, v in scope["headers"] if k.decode("latin-1").lower() not in NOT_ASKED]
+        start: Message = {}
+        parts: list[bytes] = []
+
+        asked = [{"type": "http.request", "body": b"", "more_body": False}]
+
+        async def receive() -> Message:
+            if not asked:
+                await asyncio.Event().wait()  # for a disconnection that never comes
+            return asked.pop()
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                start.update(message)
+            elif message["type"] == "http.response.body":
+                parts.append(message.get("body", b""))
+
+        await self.app({**scope, "headers": headers, "extensions": {}}, receive, send)
+        given = MutableHeaders(raw=[*start["headers"]])
+        if start["status"] != 200 or "immutable" not in given.get("cache-control", "") or "content-encoding" in given:
+            return None
+        content = await asyncio.to_thread(gzip.compress, b"".join(parts), 6, mtime=0)
+        for name in CHANGED:
+            if name in given:
+                del given[name]
+        given["Content-Encoding"], given["Content-Length"] = "gzip", str(len(content))
+        given.add_vary_header("Accept-Encoding")
+        return Answer(tuple(given.raw), content)
+
+
+def _wants_packed(scope: Scope) -> bool:
+    if scope["type"] != "http" or scope["method"] != "GET" or not scope["path"].endswith(KINDS):
+        return False
+    asked = Headers(scope=scope)
+    return "gzip" in asked.get("accept-encoding", "") and not any(name in asked for name in NOT_ASKED[1:])
