@@ -360,6 +360,12 @@ def test_same_start_other_weights():
     app.select_slider(key="two_moons:sigma").set_value(0.1).run()  # no live setting: another run takes its place
     third = runner().find(job_name(app, "two_moons"))
     assert third.partner is one
+    state["experiment"] = Experiment.from_query({"method": "noise"})
+    third = runner().find(job_name(app.run(), "two_moons"))
+    said = next(m.value for m in app.markdown if m.value.startswith("**What differs.**"))
+    assert "Method: cake → **noise**" in said
+    assert "Step size (0.1)" in said.partition("only before: ")[2]  # noise has no steps
+    assert "only now" not in said
     app.button(key="two_moons:release").click().run()
     assert runner().find(before) is None
     assert third.partner is None

@@ -97,7 +97,12 @@ def _what_differs(screen: Screen, changed: Mapping[str, tuple[str, str]]) -> Non
     """What the two runs do not share, and the way out."""
     with st.container(border=True):
         if changed:
-            lines = [f"{label}: {then or 'none'} → **{now or 'none'}**" for label, (then, now) in changed.items()]
+            lines = [f"{label}: {then} → **{now}**" for label, (then, now) in changed.items() if then and now]
+            for which, k in (("before", 0), ("now", 1)):  # what the other method does not know
+                alone = [
+                    f"{label} ({values[k]})" for label, values in changed.items() if values[k] and not values[1 - k]
+                ]
+                lines += [f"only {which}: {', '.join(alone)}"] if alone else []
             st.markdown(f"**What differs.** {'; '.join(lines)}. Press Play in either: both take each step together.")
         else:
             st.markdown(
