@@ -133,6 +133,7 @@ def methods(summary: Sequence[dict[str, Any]], value: str) -> go.Figure:
             marker_color=[COLOURS.get(r["method"], COLOURS["noise"]) for r in rows],
             text=[f"{m:.1f}<br>± {d:.1f} %" for m, d in zip(means, deviations, strict=True)],  # narrow, as bars are
             textposition="inside",
+            textangle=0,  # smaller rather than turned on a phone
             insidetextanchor="start",
             textfont={"color": [ink(COLOURS.get(r["method"], COLOURS["noise"])) for r in rows]},
             hovertext=[f"{r['seeds']} seeds" for r in rows],
