@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import re
+import resource
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from cake_core.limits import Limits, variable
+from pages._ui.ending import MOST_FILES
 
 ROOT = Path(__file__).parents[1]
 
@@ -65,6 +67,7 @@ def test_what_it_copies_serves_the_app_and_ends_when_it_is_told_to(image, tmp_pa
     folders = dict(re.findall(r"(CAKE_\w+)=/data(\S*)", " ".join(of("ENV"))))
     assert set(folders) == {"CAKE_DATA_DIR", "CAKE_RUNS_DIR", "CAKE_UPLOADS_DIR"}
     env = os.environ | {name: str(tmp_path / "data") + place for name, place in folders.items()}
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     server = subprocess.Popen(
         [sys.executable, "-m", *command],
         cwd=image,
@@ -72,6 +75,7 @@ def test_what_it_copies_serves_the_app_and_ends_when_it_is_told_to(image, tmp_pa
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard)),
     )
     try:
         end = time.monotonic() + 90
@@ -79,6 +83,8 @@ def test_what_it_copies_serves_the_app_and_ends_when_it_is_told_to(image, tmp_pa
             assert server.poll() is None, server.stdout.read()
             assert time.monotonic() < end
             time.sleep(0.5)
+        most = re.search(r"Max open files +(\d+)", Path(f"/proc/{server.pid}/limits").read_text())
+        assert int(most[1]) == min(hard, MOST_FILES)  # a hall has more connections than it began with
         server.terminate()
         assert server.wait(30) is not None
     finally:

@@ -39,6 +39,7 @@ class App:
             "file.js": lambda: FileResponse(folder / "a.js", headers=FOREVER),
             "stream.css": lambda: StreamingResponse(streamed(), headers=FOREVER),
             "changes.js": lambda: PlainTextResponse(TEXT),
+            "font.woff2": lambda: FileResponse(folder / "a.js", headers=FOREVER),
             "page": lambda: PlainTextResponse(TEXT, headers=FOREVER),
             "breaks.js": breaks,
         }
@@ -79,6 +80,14 @@ def test_what_never_changes_is_packed_once(app, name):
         assert answer.headers["vary"] == "Accept-Encoding"
         assert answer.headers["cache-control"] == FOREVER["Cache-Control"]
         assert "etag" not in answer.headers  # it is of other bytes
+
+
+def test_a_font_is_kept_as_it_is(app):
+    first, second = app.get("font.woff2", "font.woff2")
+    assert first.text == second.text == TEXT
+    assert "content-encoding" not in first.headers
+    assert first.headers["etag"] == second.headers["etag"]
+    assert app.asked == ["font.woff2"]
 
 
 def test_who_takes_it_in_no_other_way_gets_it_as_it_is(app):

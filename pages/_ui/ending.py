@@ -1,12 +1,16 @@
-"""How the server ends when it is told to (SIGTERM, Ctrl+C): viewers hear of it, and runs are put away first."""
+"""What the server does first and last.
+
+It takes as many open files as it may. When it is told to end (SIGTERM, Ctrl+C), viewers hear of it, and runs are put
+away first.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pandas  # noqa: F401  # now: pages of several sessions that import it at the same time find it half made
@@ -16,14 +20,30 @@ from cake_core import jobs
 __all__ = ["ending"]
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+MOST_FILES = 65536
 
 
-@asynccontextmanager
+def take_files() -> None:
+    """Raises the number of files and connections that this process may have open, as far as it may itself.
+
+    The usual 1024 are too few for a hall: a browser that opens a page for the first time has eight connections.
+    """
+    with contextlib.suppress(ImportError, ValueError, OSError):  # not on Windows, which counts otherwise
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+@contextlib.asynccontextmanager
 async def ending(app: Any) -> AsyncIterator[None]:
-    """The lifespan of the app: nothing at its start, and at its end compute processes that put their runs away.
+    """The lifespan of the app: at its end compute processes put their runs away.
 
     Viewers are told as soon as the signal comes: once the server shuts down, their sockets are closed.
     """
+    take_files()
     in_main = threading.current_thread() is threading.main_thread()
     before = {s: signal.getsignal(s) for s in SIGNALS} if in_main else {}
 

@@ -1,4 +1,4 @@
-"""Scripts and styles go out compressed, and each is compressed once.
+"""Scripts and styles go out compressed, each compressed once, and fonts from memory.
 
 Streamlit sends its own uncompressed: a first page is ten megabytes, and a hall of a hundred wants a gigabyte of its
 network. Others are compressed anew for everybody, while nothing else is sent. What a browser may keep for ever may be
@@ -16,21 +16,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["Packed"]
 
-KINDS = (".js", ".css")
+TEXTS = (".js", ".css")
+KINDS = (*TEXTS, ".woff2")  # a font is compressed as it is
 NOT_ASKED = ("accept-encoding", "range", "if-none-match", "if-modified-since")  # of the answer that is kept
 CHANGED = ("content-length", "etag", "accept-ranges")  # by packing
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What goes out: headers, and the compressed content."""
+    """What goes out: headers, and the content."""
 
     headers: tuple[tuple[bytes, bytes], ...]
     content: bytes
 
 
 class Packed:
-    """Answers a request for a script or style with a compressed copy, where the browser takes one.
+    """Answers a request for a script, style or font from memory, compressed where that helps and the browser takes it.
 
     Only what the app itself answers with, as something that never changes, is kept: that many files at most.
 
@@ -43,7 +44,7 @@ class Packed:
         self._answers: dict[str, asyncio.Task[Answer | None]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not _wants_packed(scope):
+        if not _wants_kept(scope):
             await self.app(scope, receive, send)
             return
         path = scope["path"]
@@ -62,7 +63,7 @@ class Packed:
         await send({"type": "http.response.body", "body": answer.content})
 
     async def _answer(self, scope: Scope) -> Answer | None:
-        """What the app answers, packed; None where that is no lasting content."""
+        """What the app answers, as it is kept; None where that is no lasting content."""
         headers = [(k, v) for k, v in scope["headers"] if k.decode("latin-1").lower() not in NOT_ASKED]
         start: Message = {}
         parts: list[bytes] = []
@@ -84,16 +85,18 @@ class Packed:
         given = MutableHeaders(raw=[*start["headers"]])
         if start["status"] != 200 or "immutable" not in given.get("cache-control", "") or "content-encoding" in given:
             return None
-        content = await asyncio.to_thread(gzip.compress, b"".join(parts), 6, mtime=0)
-        for name in CHANGED:
-            if name in given:
-                del given[name]
-        given["Content-Encoding"], given["Content-Length"] = "gzip", str(len(content))
-        given.add_vary_header("Accept-Encoding")
+        content = b"".join(parts)
+        if scope["path"].endswith(TEXTS):
+            content = await asyncio.to_thread(gzip.compress, content, 6, mtime=0)
+            for name in CHANGED:
+                if name in given:
+                    del given[name]
+            given["Content-Encoding"], given["Content-Length"] = "gzip", str(len(content))
+            given.add_vary_header("Accept-Encoding")
         return Answer(tuple(given.raw), content)
 
 
-def _wants_packed(scope: Scope) -> bool:
+def _wants_kept(scope: Scope) -> bool:
     if scope["type"] != "http" or scope["method"] != "GET" or not scope["path"].endswith(KINDS):
         return False
     asked = Headers(scope=scope)
