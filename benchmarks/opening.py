@@ -98,9 +98,8 @@ class Session:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 if not head.startswith("HTTP/1.1 200"):
                     raise RuntimeError(head.partition("\r\n")[0])
-                length = int(re.search(r"(?i)^content-length: (\d+)", head, re.MULTILINE)[1])
-                await reader.readexactly(length)
-                self.received += len(head) + length
+                received = len(head) + await body(reader, head)
+                self.received += received
             writer.close()
 
         await asyncio.gather(*(connection() for _ in range(6)))
@@ -167,6 +166,19 @@ class Session:
         self.listening.cancel()
         await self.live.close()
         await self.page.close()
+
+
+async def body(reader: asyncio.StreamReader, head: str) -> int:
+    """Reads what comes behind the head of an answer; returns how many bytes that were."""
+    if length := re.search(r"(?i)^content-length: (\d+)", head, re.MULTILINE):
+        return len(await reader.readexactly(int(length[1])))
+    received = 0
+    while True:  # in chunks, each behind its length
+        line = await reader.readline()
+        chunk = await reader.readexactly(int(line, 16) + 2)
+        received += len(line) + len(chunk)
+        if len(chunk) == 2:
+            return received
 
 
 def rate(session: Session, begin: float, end: float) -> float:

@@ -1,7 +1,7 @@
 """Plans for more than was measured: a thousand viewers, and a week of ImageNet-size synthesis.
 
-Everything follows from unit costs in results/ (load.csv, speed.csv, speed_gpu_large.csv), the size of a frame as this
-version makes it, and the arithmetic of a network, counted on empty tensors. Nothing here is a measurement.
+Everything follows from unit costs in results/ (load.csv, opening.csv, speed.csv, speed_gpu_large.csv), the size of a
+frame as this version makes it, and the arithmetic of a network, counted on empty tensors. Nothing here is a measurement.
 
     python benchmarks/plan.py
 
@@ -59,6 +59,8 @@ def hall() -> list[str]:
     network = VIEWERS * RATE * frame_bytes() * 8 / 1e6
     run = next(r for r in rows("speed") if r["case"].startswith("two moons, as"))
     seconds = float(run["ours_seconds"])
+    opened = next(r for r in rows("opening") if int(r["sessions"]) == sessions and r["different_links"] == "1")
+    megabytes, whole = float(opened["mb_of_each"]), float(opened["whole_s_longest"])
     return [
         f"- A frame for a viewer costs at most {1e3 * cost:.2f} ms of a core ({cores} cores, {sessions} viewers, "
         f"{rate:.0f} frames a second each).",
@@ -68,6 +70,9 @@ def hall() -> list[str]:
         f"- A run of Two moons takes {seconds:.2f} s of {cores} cores. A preset that all of them play is computed "
         f"once; if each plays a run of settings of one's own every minute, they take {VIEWERS * seconds / 60:.1f} "
         "such pairs of cores more.",
+        f"- Opened by all of them in the same moment, for the first time: {VIEWERS * megabytes / 1000:.1f} GB of "
+        f"download, and {whole:.1f} s until the last of each replica's {sessions} has a whole page; "
+        f"{whole * VIEWERS / sessions:.0f} s if there is one replica.",
         "- **The bottleneck is the frames**: what sends them is one interpreter for each replica. More replicas help, "
         "more cores for each do not.",
     ]

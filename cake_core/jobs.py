@@ -605,7 +605,8 @@ class JobRunner:
     def position(self, job: Job) -> int | None:
         """Its place in the queue, from 1; None where it does not wait."""
         with self.lock:
-            return self._queue.index(job) + 1 if job in self._queue else None
+            line = [j for j in self._queue if self._is_for_many(j) == self._is_for_many(job)]
+            return line.index(job) + 1 if job in line else None
 
     def waiting_seconds(self, job: Job) -> float | None:
         """About how long a queued job will wait; None where it does not wait, or where nothing is known.
@@ -617,7 +618,7 @@ class JobRunner:
             place = self.position(job)
             if place is None or job.waits:
                 return None
-            running, now = self._running(), time.monotonic()
+            running, now = self._running_like(job), time.monotonic()
             whole = [now - (j.began or now) + j.seconds_left for j in running if j.seconds_left is not None]
             known = self._durations or whole
             if not running or not known:
@@ -653,27 +654,29 @@ class JobRunner:
     def _process(self, name: str) -> WorkerProcess | Replayer | None:
         return self._replayer if name == REPLAY else self._workers.get(name)
 
-    def _running(self) -> list[Job]:
-        return [j for j in self.jobs.values() if j.state == "running" and j.worker != REPLAY]
+    def _running_like(self, job: Job) -> list[Job]:
+        """Those that run, among which a job has to find a place. What is computed for many has as many places of its
+        own: all of them would wait for one who is alone and has set a slow pace."""
+        for_many = self._is_for_many(job)
+        running = (j for j in self.jobs.values() if j.state == "running" and j.worker != REPLAY)
+        return [j for j in running if self._is_for_many(j) == for_many]
 
     def _crowded(self, job: Job) -> bool:
-        return self._room() <= 0 or not self._may_run(job)
-
-    def _room(self) -> int:
-        """How many more jobs may run."""
-        return self.limits.max_running - len(self._running())
+        return len(self._running_like(job)) >= self.limits.max_running or not self._may_run(job)
 
     def _may_run(self, job: Job) -> bool:
         """Whether its owner has another place among those that run."""
-        theirs = sum(j.browser == job.browser for j in self._running())
-        return not job.browser or theirs < self.limits.max_running_per_owner
+        if not job.browser or self._is_for_many(job):
+            return True
+        return sum(j.browser == job.browser for j in self._running_like(job)) < self.limits.max_running_per_owner
+
+    def _is_for_many(self, job: Job) -> bool:
+        """Whether a job is computed for those who are played to."""
+        return self._replayer is not None and self._replayer.computes(job)
 
     def _follow(self) -> None:
         """Lets the first in the queue run that may, where there is room."""
-        while self._room() > 0:
-            following = next((j for j in self._queue if not j.waits and self._may_run(j)), None)
-            if following is None:
-                return
+        while following := next((j for j in self._queue if not j.waits and not self._crowded(j)), None):
             self._queue.remove(following)
             following.state = "paused"
             self.play(following)
@@ -688,7 +691,7 @@ class JobRunner:
         """Sends the job that has been unwatched for longest to the end of the queue, so that `job` may run; False
         where all are watched."""
         limit = time.monotonic() - self.limits.unwatched_seconds
-        alone = [j for j in self._running() if not j.subscribers and j.touched < limit]
+        alone = [j for j in self._running_like(job) if not j.subscribers and j.touched < limit]
         if not self._may_run(job):
             alone = [j for j in alone if j.browser == job.browser]
         if not alone:
@@ -843,7 +846,7 @@ class JobRunner:
 
     def _may_go_on(self, job: Job) -> bool:
         """Whether a new process can go on with a job; not for many at once: they have seen parts of it already."""
-        if self._replayer is not None and self._replayer.computes(job):
+        if self._is_for_many(job):
             return False
         return job.kind in GOES_ON or not _is_begun(job)
 

@@ -104,6 +104,31 @@ def test_each_has_a_run_of_ones_own_in_the_store(runner):
     assert len(Distillation.restore(theirs).samples) == 100
 
 
+def test_who_is_alone_takes_no_place_from_what_many_wait_for(runner):
+    """The first one's own run goes at a slow pace, and ends long after those who share theirs have seen it all."""
+    runner.limits = Limits(max_running=1, max_jobs_per_owner=4)
+    alone, *many = asked(runner, 3)
+    alone.pace(0.5)
+    alone.play()
+    for job in many:
+        job.pace(0)
+        job.play()
+    until(lambda: all(j.state == "done" for j in many))
+    assert alone.state == "running"
+    # They have one place too: what others share waits for it, and so does another one who is alone.
+    _, first = asked(runner, 2, seed="1", steps="2000")
+    _, second = asked(runner, 2, seed="2")
+    first.play()
+    second.play()
+    waiting = next(j for j in sources(runner) if j.state == "queued")
+    assert waiting.spec["experiment"]["seed"] == 2
+    other = runner.submit("distill", alone.spec | {"every": 2}, owner="another", play=True)
+    assert (runner.position(waiting), runner.position(other)) == (1, 1)
+    runner.forget(alone)
+    assert other.state == "running"
+    assert waiting.state == "queued"
+
+
 def test_each_plays_pauses_and_steps_alone(runner):
     _, one, other = asked(runner, 3)
     views = [Viewer(one), Viewer(other)]

@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from cake_core.errors import CakeError
 from pages._ui import cached
-from pages._ui.turns import AT_ONCE, Turns
+from pages._ui.turns import Turns
 
 from .test_pages import FRAME
 from .waiting import until
@@ -26,18 +26,17 @@ def in_line(turns: Turns, names: str, done: list[str]) -> list[threading.Thread]
         with turns.take(nothing):
             done.append(name)
 
-    threads = []
+    threads, before = [], turns.waiting
     for name in names:
         threads.append(threading.Thread(target=come, args=(name,)))
         threads[-1].start()
-        until(lambda: turns.waiting == len(threads))
+        until(lambda: turns.waiting == before + len(threads))
     return threads
 
 
 def test_who_comes_first_is_served_first():
-    turns, done = Turns(1), []
-    with turns.take(nothing) as has:
-        assert has
+    turns, done = Turns(1000), []
+    with turns.take(nothing):
         threads = in_line(turns, "abcde", done)
         assert done == []
     for thread in threads:
@@ -46,45 +45,44 @@ def test_who_comes_first_is_served_first():
     assert turns.waiting == 0
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 5])
-def test_never_more_at_once(at_once):
-    turns, lock, counts, now = Turns(at_once), threading.Lock(), [], [0]
+def test_one_at_a_time():
+    turns, counts, now = Turns(1000), [], [0]
 
     def come() -> None:
         for _ in range(50):
             with turns.take(nothing):
-                with lock:
-                    now[0] += 1
-                    counts.append(now[0])
-                with lock:
-                    now[0] -= 1
+                now[0] += 1
+                counts.append(now[0])
+                now[0] -= 1
 
     threads = [threading.Thread(target=come) for _ in range(10)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(counts) == 500
-    assert max(counts) <= at_once
-    for _ in range(at_once):  # all turns are there again
-        with turns.take(nothing, 0, 0) as has:
-            assert has
+    assert counts == [1] * 500
+    assert turns.waiting == 0
 
 
-def test_who_waits_is_told_and_goes_on_without_a_turn_in_the_end():
-    turns, told = Turns(1), []
-    with turns.take(nothing), turns.take(lambda: told.append("wait"), 0, 0) as has:
-        assert not has
-        assert told == ["wait"]
-    with turns.take(lambda: told.append("wait")) as has:  # its turn was not given back twice
-        assert has
-        with turns.take(nothing, 0, 0) as another:
-            assert not another
-    assert told == ["wait"]
+def test_who_waits_is_told_and_nobody_waits_for_one_that_hangs():
+    turns, told = Turns(0.05), []
+    with (
+        turns.take(lambda: told.append("first"), 0),
+        turns.take(lambda: told.append("second"), 0),  # comes though the first has not finished
+        turns.take(lambda: told.append("third"), 1000),  # and that took no longer than a moment
+    ):
+        assert told == ["second"]
+    turns.lasts = 1000
+    done: list[str] = []
+    with turns.take(nothing):  # the two that had lost their turn passed none on
+        threads = in_line(turns, "ab", done)
+        assert done == []
+    for thread in threads:
+        thread.join()
 
 
 def test_what_breaks_passes_the_turn_on():
-    turns = Turns(1)
+    turns = Turns(1000)
     with pytest.raises(KeyError), turns.take(nothing):
         raise KeyError
 
@@ -94,12 +92,12 @@ def test_what_breaks_passes_the_turn_on():
     with turns.take(nothing), pytest.raises(ConnectionError), turns.take(gone, 0):
         pass
     assert turns.waiting == 0
-    with turns.take(nothing, 0, 0) as has:
-        assert has
+    with turns.take(gone):
+        pass
 
 
 def test_a_turn_that_comes_while_one_breaks_is_passed_on():
-    turns = Turns(1)
+    turns = Turns(1000)
     first = turns.take(nothing)
     first.__enter__()
 
@@ -109,8 +107,8 @@ def test_a_turn_that_comes_while_one_breaks_is_passed_on():
 
     with pytest.raises(ConnectionError), turns.take(gone, 0):
         pass
-    with turns.take(nothing, 0, 0) as has:
-        assert has
+    with turns.take(gone):
+        pass
 
 
 def test_the_frame_takes_a_turn_and_gives_it_back(monkeypatch):
@@ -122,7 +120,7 @@ def test_the_frame_takes_a_turn_and_gives_it_back(monkeypatch):
             taken.append(self)
             return super().take(*arguments)
 
-    turns = Counted()
+    turns = Counted(1000)
     monkeypatch.setattr(cached, "turns", lambda: turns)
     app = AppTest.from_file(FRAME, default_timeout=60).run()
     assert not app.exception
@@ -130,7 +128,7 @@ def test_the_frame_takes_a_turn_and_gives_it_back(monkeypatch):
     monkeypatch.setattr("pages._ui.account.gate", lambda: 1 / 0)
     assert app.run().exception
     assert len(taken) == 2
-    assert turns._free == AT_ONCE
+    assert turns._whose is None
 
 
 def test_who_waits_sees_why(monkeypatch):

@@ -8,28 +8,31 @@ connections break for want of an answer. In turn the first is whole at once, and
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["AT_ONCE", "Turns"]
+__all__ = ["Turns"]
 
-AT_ONCE = 2
+LASTS = 1.0  # seconds; a page takes some hundredths, unless it waits for something
 SAID_AFTER = 1.0  # seconds
-PATIENCE = 20.0  # seconds after which a page is drawn without a turn: those before it hang, or are far too slow
 
 
 class Turns:
-    """A queue, first come, first served.
+    """A queue, first come, first served, one at a time.
 
     Args:
-        at_once: how many are drawn at the same time.
+        lasts: seconds after which the next one comes though the one before has not finished: that one waits for a file
+            or an answer, and nobody else need wait for it.
     """
 
-    def __init__(self, at_once: int = AT_ONCE):
+    def __init__(self, lasts: float = LASTS):
+        self.lasts = lasts
         self._lock = threading.Lock()
-        self._free = at_once
         self._queue: deque[threading.Event] = deque()
+        self._whose: threading.Event | None = None
+        self._until = 0.0
 
     @property
     def waiting(self) -> int:
@@ -37,54 +40,41 @@ class Turns:
         return len(self._queue)
 
     @contextmanager
-    def take(
-        self, say: Callable[[], object], said_after: float = SAID_AFTER, patience: float = PATIENCE
-    ) -> Iterator[bool]:
+    def take(self, say: Callable[[], object], said_after: float = SAID_AFTER) -> Iterator[None]:
         """Waits for a turn, which ends with the block.
 
         Args:
             say: is called where it takes longer than a moment.
             said_after: seconds of that moment.
-            patience: seconds after that, until the block runs without a turn.
-
-        Yields:
-            Whether it is this one's turn.
         """
-        has = self._wait(say, said_after, patience)
-        try:
-            yield has
-        finally:
-            if has:
-                self._pass_on()
-
-    def _wait(self, say: Callable[[], object], said_after: float, patience: float) -> bool:
         mine = threading.Event()
         with self._lock:
-            if self._free:
-                self._free -= 1
-                return True
             self._queue.append(mine)
-        try:
-            if not mine.wait(said_after):
+            self._pass_on()
+        try:  # Streamlit ends a script by what it raises in `say`, or in the block
+            self._wait(mine, time.monotonic() + said_after)
+            if not mine.is_set():
                 say()
-                mine.wait(patience)
-        except BaseException:  # Streamlit ends a script that way, where somebody has clicked meanwhile or gone
-            if not self._gave_up(mine):
+                self._wait(mine)
+            yield
+        finally:
+            with self._lock:
+                if mine in self._queue:
+                    self._queue.remove(mine)
+                if self._whose is mine:
+                    self._whose = None
                 self._pass_on()
-            raise
-        return not self._gave_up(mine)
 
-    def _gave_up(self, mine: threading.Event) -> bool:
-        """Leaves the queue; False where the turn has come."""
-        with self._lock:
-            if mine.is_set():
-                return False
-            self._queue.remove(mine)
-            return True
+    def _wait(self, mine: threading.Event, until: float = float("inf")) -> None:
+        """Until it is one's turn, or until then."""
+        while not mine.is_set() and (now := time.monotonic()) < until:
+            mine.wait(max(0.001, min(until, self._until) - now))
+            with self._lock:
+                self._pass_on()
 
     def _pass_on(self) -> None:
-        with self._lock:
-            if self._queue:
-                self._queue.popleft().set()
-            else:
-                self._free += 1
+        """Lets the next one come, where there is one and nobody has the turn (any more)."""
+        now = time.monotonic()
+        if self._queue and (self._whose is None or now >= self._until):
+            self._whose, self._until = self._queue.popleft(), now + self.lasts
+            self._whose.set()
