@@ -1,7 +1,8 @@
 """Plans for more than was measured: a thousand viewers, and a week of ImageNet-size synthesis.
 
 Everything follows from unit costs in results/ (load.csv, opening.csv, speed.csv, speed_gpu_large.csv), the size of a
-frame as this version makes it, and the arithmetic of a network, counted on empty tensors. Nothing here is a measurement.
+frame as this version makes it, and the arithmetic of a network, counted on empty tensors. Nothing here is a
+measurement.
 
     python benchmarks/plan.py
 
