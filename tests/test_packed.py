@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from pages._ui import packed
 from pages._ui.packed import Packed
 
 TEXT = "window.cake = 'layers of it'; " * 1000
@@ -106,6 +107,18 @@ def test_all_else_is_answered_anew(app, name):
     assert "content-encoding" not in first.headers
     assert len(app.asked) >= 2
     assert not app.packed._answers  # whoever asks for a million names fills nothing
+
+
+def test_it_keeps_no_more_than_it_may(app, monkeypatch):
+    asked = {"type": "http", "method": "GET", "headers": [(b"accept-encoding", b"gzip")]}
+    assert packed._wants_kept(asked | {"path": "/static/a.js"})
+    for path in ("/static/./a.js", "/static//a.js", "/static/x/../a.js"):  # any number of names for one file
+        assert not packed._wants_kept(asked | {"path": path})
+    monkeypatch.setattr(packed, "MOST", 10)
+    for answer in app.get("file.js", "stream.css", "file.js"):
+        assert answer.text == TEXT
+        assert answer.headers["content-encoding"] == "gzip"
+    assert not app.packed._answers
 
 
 def test_what_broke_once_is_tried_again(app):

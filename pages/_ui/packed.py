@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import posixpath
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -19,21 +20,23 @@ __all__ = ["Packed"]
 TEXTS = (".js", ".css")
 KINDS = (*TEXTS, ".woff2")  # a font is compressed as it is
 NOT_ASKED = ("accept-encoding", "range", "if-none-match", "if-modified-since")  # of the answer that is kept
+MOST = 64e6  # bytes; all of Streamlit's files are a fraction
 CHANGED = ("content-length", "etag", "accept-ranges")  # by packing
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What goes out: headers, and the content."""
+    """What goes out: headers and content; and whether there is room to keep it."""
 
     headers: tuple[tuple[bytes, bytes], ...]
     content: bytes
+    lasts: bool
 
 
 class Packed:
     """Answers a request for a script, style or font from memory, compressed where that helps and the browser takes it.
 
-    Only what the app itself answers with, as something that never changes, is kept: that many files at most.
+    Only what the app answers with as something that never changes is kept, and no more than `MOST` of it.
 
     Args:
         app: what answers.
@@ -42,6 +45,7 @@ class Packed:
     def __init__(self, app: ASGIApp):
         self.app = app
         self._answers: dict[str, asyncio.Task[Answer | None]] = {}
+        self._bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not _wants_kept(scope):
@@ -54,7 +58,7 @@ class Packed:
         try:
             answer = await asyncio.shield(task)
         finally:
-            if task.done() and (task.cancelled() or task.exception() or task.result() is None):
+            if task.done() and (task.cancelled() or task.exception() or not (task.result() and task.result().lasts)):
                 self._answers.pop(path, None)
         if answer is None:
             await self.app(scope, receive, send)
@@ -67,7 +71,6 @@ class Packed:
         headers = [(k, v) for k, v in scope["headers"] if k.decode("latin-1").lower() not in NOT_ASKED]
         start: Message = {}
         parts: list[bytes] = []
-
         asked = [{"type": "http.request", "body": b"", "more_body": False}]
 
         async def receive() -> Message:
@@ -93,11 +96,15 @@ class Packed:
                     del given[name]
             given["Content-Encoding"], given["Content-Length"] = "gzip", str(len(content))
             given.add_vary_header("Accept-Encoding")
-        return Answer(tuple(given.raw), content)
+        lasts = self._bytes + len(content) <= MOST
+        self._bytes += lasts * len(content)
+        return Answer(tuple(given.raw), content, lasts)
 
 
 def _wants_kept(scope: Scope) -> bool:
     if scope["type"] != "http" or scope["method"] != "GET" or not scope["path"].endswith(KINDS):
+        return False
+    if posixpath.normpath(scope["path"]) != scope["path"]:  # one of any number of ways to write it
         return False
     asked = Headers(scope=scope)
     return "gzip" in asked.get("accept-encoding", "") and not any(name in asked for name in NOT_ASKED[1:])
