@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -61,7 +62,8 @@ class App:
                 given = {"Accept-Encoding": "gzip, br"} | {k.replace("_", "-"): v for k, v in headers.items()}
                 return await asyncio.gather(*(client.get(f"/{n}", headers=given) for n in names))
 
-        return asyncio.run(ask())
+        with ThreadPoolExecutor(1) as apart:  # Playwright has a loop of its own in this thread
+            return apart.submit(lambda: asyncio.run(ask())).result()
 
 
 @pytest.fixture
