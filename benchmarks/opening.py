@@ -99,7 +99,7 @@ class Session:
                 if not head.startswith("HTTP/1.1 200"):
                     raise RuntimeError(head.partition("\r\n")[0])
                 received = len(head) + await body(reader, head)
-                self.received += received
+                self.received += received  # not in one line: others add to it while this one waits
             writer.close()
 
         await asyncio.gather(*(connection() for _ in range(6)))
