@@ -22,19 +22,17 @@ from .tasks import Charts, Task
 __all__ = ["TASKS", "Steal", "StealSweep"]
 
 
-class Steal(Task):
-    """Few calls: one attack, from the first proxy to the last number."""
+class _Attacking:
+    """What one attack and many of them have in common as jobs: both are asked for the next step, and are as large as an
+    attack with their settings is."""
 
-    kind = "steal"
+    run: FewCall | Sweep
+    threads: int
 
-    def __init__(self, config: dict[str, Any]):
-        settings = FewCallConfig.from_dict(config)
-        self.pieces = Pieces.of(self.kind, settings.to_dict(), devices.choose(settings.device).type)
-        self.run = FewCall(settings, pieces=self.pieces)
-        if data.info(self.run.config.data.name).kind == "points":
+    def _begin(self, run: FewCall | Sweep) -> None:
+        self.run = run
+        if data.info(run.config.data.name).kind == "points":
             self.threads = 1
-        self._drawn, self._shown = 0.0, None
-        self._charts: dict[str, go.Figure] = {}
 
     def __next__(self) -> Update:
         return next(self.run)
@@ -47,6 +45,22 @@ class Steal(Task):
 
     def close(self) -> None:
         self.run.close()
+
+
+class Steal(_Attacking, Task):
+    """Few calls: one attack, from the first proxy to the last number."""
+
+    kind = "steal"
+
+    def __init__(self, config: dict[str, Any]):
+        settings = FewCallConfig.from_dict(config)
+        self.pieces = Pieces.of(self.kind, settings.to_dict(), devices.choose(settings.device).type)
+        self._begin(FewCall(settings, pieces=self.pieces))
+        self._drawn, self._shown = 0.0, None
+        self._charts: dict[str, go.Figure] = {}
+
+    def close(self) -> None:
+        super().close()
         self.pieces.end()
 
     def scene(self) -> bytes:
@@ -120,40 +134,26 @@ def _round(r: Round) -> dict[str, Any]:
     return {"number": r.number, "calls": r.calls, **{k: rate and rate.value for k, rate in rates.items()}}
 
 
-class StealSweep(Charts):
+class StealSweep(_Attacking, Charts):
     """Few calls: variants of the attack, their baselines and controls, with several budgets and seeds."""
 
     kind = "steal-sweep"
 
     def __init__(self, config: dict[str, Any], variants: Sequence[str], budgets: Sequence[int], seeds: int):
-        self.sweep = Sweep(FewCallConfig.from_dict(config), variants, budgets, seeds)
-        if data.info(self.sweep.config.data.name).kind == "points":
-            self.threads = 1
-
-    def __next__(self) -> Update:
-        return next(self.sweep)
-
-    def need(self) -> admission.Need:
-        return admission.attack(self.sweep.config)
-
-    def less(self, room: float) -> str:
-        return admission.smaller_attack(self.sweep.config, room)
-
-    def close(self) -> None:
-        self.sweep.close()
+        self._begin(Sweep(FewCallConfig.from_dict(config), variants, budgets, seeds))
 
     def count(self) -> tuple[int, int]:
-        return len(self.sweep.rows), self.sweep.cells
+        return len(self.run.rows), self.run.cells
 
     def charts(self) -> list[go.Figure]:
-        return [few_call_figures.against_calls(self.sweep.summary(), k, TITLES) for k in ("agreement", "accuracy")]
+        return [few_call_figures.against_calls(self.run.summary(), k, TITLES) for k in ("agreement", "accuracy")]
 
     def finish(self) -> dict[str, Any]:
         result = {
-            "config": self.sweep.config.to_dict(),
-            "rows": self.sweep.rows,
-            "summary": self.sweep.summary(),
-            "refused": self.sweep.refused,
+            "config": self.run.config.to_dict(),
+            "rows": self.run.rows,
+            "summary": self.run.summary(),
+            "refused": self.run.refused,
         }
         run = runs.create()
         runs.write_json(runs.find(run) / "run.json", {"kind": self.kind, **result})
