@@ -186,7 +186,7 @@ class Replayer:
 
     def computes(self, job: Job) -> bool:
         """Whether a job is computed for those who are played to."""
-        return any(r.source is job for r in self.recordings.values())
+        return job.browser == OWNER
 
     def drop(self, recording: Recording) -> None:
         """Forgets a computation; who sees it gone from here finds its job gone too."""

@@ -84,9 +84,8 @@ def test_what_it_copies_serves_the_app_and_ends_when_it_is_told_to(image, tmp_pa
             assert time.monotonic() < end
             time.sleep(0.5)
         most = re.search(r"Max open files +(\d+)", Path(f"/proc/{server.pid}/limits").read_text())
-        assert int(most[1]) == (
-            MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-        )  # a hall has more connections than it began with
+        wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+        assert int(most[1]) == wanted  # a hall has more connections than it began with
         server.terminate()
         assert server.wait(30) is not None
     finally:

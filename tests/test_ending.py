@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import resource
 import socket
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from cake_core import jobs
 from pages._ui.ending import MOST_FILES, ending, send_at_once
+
+from .waiting import apart
 
 OPEN = Path("/proc/self/fd")
 pytestmark = pytest.mark.skipif(not OPEN.is_dir(), reason="asks Linux for what is open")
@@ -39,8 +39,7 @@ def test_the_server_begins_with_what_a_hall_wants(few_files, monkeypatch):
                     at_once = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
                 return at_once, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
-    with ThreadPoolExecutor(1) as apart:  # Playwright has a loop of its own in this thread
-        at_once, files = apart.submit(lambda: asyncio.run(serve())).result()
+    at_once, files = apart(serve())
     assert at_once == 1
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     assert files == (MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -15,6 +14,8 @@ from starlette.routing import Route
 
 from pages._ui import packed
 from pages._ui.packed import Packed
+
+from .waiting import apart
 
 TEXT = "window.cake = 'layers of it'; " * 1000
 FOREVER = {"Cache-Control": "public, immutable, max-age=31536000"}
@@ -62,8 +63,7 @@ class App:
                 given = {"Accept-Encoding": "gzip, br"} | {k.replace("_", "-"): v for k, v in headers.items()}
                 return await asyncio.gather(*(client.get(f"/{n}", headers=given) for n in names))
 
-        with ThreadPoolExecutor(1) as apart:  # Playwright has a loop of its own in this thread
-            return apart.submit(lambda: asyncio.run(ask())).result()
+        return apart(ask())
 
 
 @pytest.fixture

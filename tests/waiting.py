@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from cake_core import jobs
 
-__all__ = ["until"]
+__all__ = ["apart", "until"]
+T = TypeVar("T")
+
+
+def apart(work: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine comes to in a loop of another thread: Playwright has one of its own in that of the tests."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def until(true: Callable[[], object], seconds: float = 120) -> None:

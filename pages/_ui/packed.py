@@ -19,18 +19,17 @@ __all__ = ["Packed"]
 
 TEXTS = (".js", ".css")
 KINDS = (*TEXTS, ".woff2")  # a font is compressed as it is
-NOT_ASKED = ("accept-encoding", "range", "if-none-match", "if-modified-since")  # of the answer that is kept
+PARTS = ("range", "if-none-match", "if-modified-since")  # who asks so wants no whole file, or perhaps none
 MOST = 64e6  # bytes; all of Streamlit's files are a fraction
 CHANGED = ("content-length", "etag", "accept-ranges")  # by packing
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What goes out: headers and content; and whether there is room to keep it."""
+    """What goes out: headers, and the content."""
 
     headers: tuple[tuple[bytes, bytes], ...]
     content: bytes
-    lasts: bool
 
 
 class Packed:
@@ -53,22 +52,29 @@ class Packed:
             return
         path = scope["path"]
         if path not in self._answers:  # who comes meanwhile waits for the same one
-            self._answers[path] = asyncio.create_task(self._answer(scope))
-        task = self._answers[path]
-        try:
-            answer = await asyncio.shield(task)
-        finally:
-            if task.done() and (task.cancelled() or task.exception() or not (task.result() and task.result().lasts)):
-                self._answers.pop(path, None)
+            self._answers[path] = asyncio.create_task(self._keep(scope))
+        answer = await asyncio.shield(self._answers[path])
         if answer is None:
             await self.app(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": 200, "headers": [*answer.headers]})
         await send({"type": "http.response.body", "body": answer.content})
 
+    async def _keep(self, scope: Scope) -> Answer | None:
+        """The answer, which stays where it lasts and there is room."""
+        stays = False
+        try:
+            answer = await self._answer(scope)
+            stays = answer is not None and self._bytes + len(answer.content) <= MOST
+            self._bytes += len(answer.content) if stays else 0
+            return answer
+        finally:
+            if not stays:
+                del self._answers[scope["path"]]
+
     async def _answer(self, scope: Scope) -> Answer | None:
         """What the app answers, as it is kept; None where that is no lasting content."""
-        headers = [(k, v) for k, v in scope["headers"] if k.decode("latin-1").lower() not in NOT_ASKED]
+        headers = [(k, v) for k, v in scope["headers"] if k.lower() != b"accept-encoding"]
         start: Message = {}
         parts: list[bytes] = []
         asked = [{"type": "http.request", "body": b"", "more_body": False}]
@@ -92,13 +98,10 @@ class Packed:
         if scope["path"].endswith(TEXTS):
             content = await asyncio.to_thread(gzip.compress, content, 6, mtime=0)
             for name in CHANGED:
-                if name in given:
-                    del given[name]
+                del given[name]
             given["Content-Encoding"], given["Content-Length"] = "gzip", str(len(content))
             given.add_vary_header("Accept-Encoding")
-        lasts = self._bytes + len(content) <= MOST
-        self._bytes += lasts * len(content)
-        return Answer(tuple(given.raw), content, lasts)
+        return Answer(tuple(given.raw), content)
 
 
 def _wants_kept(scope: Scope) -> bool:
@@ -107,4 +110,4 @@ def _wants_kept(scope: Scope) -> bool:
     if posixpath.normpath(scope["path"]) != scope["path"]:  # one of any number of ways to write it
         return False
     asked = Headers(scope=scope)
-    return "gzip" in asked.get("accept-encoding", "") and not any(name in asked for name in NOT_ASKED[1:])
+    return "gzip" in asked.get("accept-encoding", "") and not any(name in asked for name in PARTS)
