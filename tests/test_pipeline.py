@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 import cake_core
-from cake_core import runs
+from cake_core import evaluation, runs
 from cake_core.errors import CakeError
 from cake_core.methods import METHODS
-from cake_core.pipeline import Distillation, Experiment, noise_only, summary
+from cake_core.pipeline import Distillation, Experiment, evaluate, noise_only, summary
 from cake_core.teacher import load
 
 QUICK = {"batches": "2", "samples": "100", "steps": "20", "student.updates": "200"}
@@ -103,6 +103,21 @@ def test_the_default_experiment_copies_its_teacher():
     assert outcome.forward_calls == 2000 * 201
     assert outcome.teacher_accuracy.n == outcome.student_accuracy.n == 2000
     assert all(s >= 0 for s in outcome.seconds.values())
+
+
+def test_of_many_samples_some_are_measured_from_all_mini_batches(monkeypatch):
+    """Early mini-batches lie at the boundary, late ones where they began: a part of them all tells the share."""
+    run = Distillation(Experiment.from_query({**QUICK, "step_size": "0.5", "decades": "6", "steps": "60"}))
+    list(run)
+    every = run.outcome.near_boundary
+    assert every.n == 200
+    monkeypatch.setattr("cake_core.pipeline.MEASURED", 60)
+    some = evaluate(run.network, run.student, run.samples, run.dataset).near_boundary
+    assert some.n == 50  # every fourth, so that they are 60 at most
+    near = evaluation.boundary_distance(run.network, run.samples.x[::4]) <= evaluation.NEAR
+    assert some.value == pytest.approx(near.float().mean().item())
+    assert 0.1 < some.value < 0.9
+    assert some.low < every.value < some.high
 
 
 def test_a_teacher_is_trained_where_none_is_shipped():
