@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from . import hooks
+from .rng import generator
 
 __all__ = [
     "NEAR",
     "Rate",
     "accuracy",
+    "accuracy_by_batch",
     "agreement",
     "boundary_distance",
     "boundary_line",
@@ -32,6 +34,7 @@ __all__ = [
 
 Network = Callable[[Tensor], Tensor]
 
+MIXING_STREAM = 2**31 + 17  # of the random numbers that mix examples
 NEAR = 0.1  # inputs this close to the boundary count as near it; they have standard deviation 1 in each dimension
 
 
@@ -108,6 +111,28 @@ def predict(network: Network, x: Tensor, inputs: Network = lambda x: x, batch: i
 def accuracy(logits: Tensor, labels: Tensor) -> Rate:
     """Share of examples whose largest logit is that of the true class; logits (N, C), labels (N,)."""
     return Rate.of(int((logits.argmax(dim=1) == labels).sum()), len(labels))
+
+
+def accuracy_by_batch(
+    network: nn.Module, x: Tensor, labels: Tensor, inputs: Network = lambda x: x, batch: int = 1024
+) -> Rate | None:
+    """Accuracy where batch normalisation goes by the statistics of mixed batches of these examples, and not by those of
+    the training data; None where the network has none, or there is but one example.
+
+    What lies between it and the plain accuracy is what the network loses because it was trained on other images.
+
+    Args:
+        network: in eval mode; as it was, when this returns.
+        x, inputs, batch: see `predict`; batches have one size, or one more, and their examples are in random order.
+        labels: (N,).
+    """
+    if not hooks.batch_norms(network) or len(x) < 2:
+        return None
+    order = torch.randperm(len(x), generator=generator(0, MIXING_STREAM)).to(x.device)
+    with hooks.by_batch(network):
+        parts = order.tensor_split(math.ceil(len(x) / batch))
+        logits = torch.cat([predict(network, x[part], inputs, batch=len(part)) for part in parts])
+    return accuracy(logits, labels[order])
 
 
 def agreement(student: Tensor, teacher: Tensor) -> Rate:

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .errors import CakeError
 
-__all__ = ["batch_norms", "features", "inputs_of", "last_linear"]
+__all__ = ["batch_norms", "by_batch", "features", "inputs_of", "last_linear"]
 
 
 def last_linear(model: nn.Module) -> nn.Linear:
@@ -28,6 +28,20 @@ def last_linear(model: nn.Module) -> nn.Linear:
 def batch_norms(network: nn.Module) -> list[nn.Module]:
     """The layers of batch normalisation that remember the statistics of their training data."""
     return [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+
+
+@contextmanager
+def by_batch(network: nn.Module) -> Iterator[None]:
+    """Inside, batch normalisation goes by the statistics of the batch at hand, and what it remembers stays as it is."""
+    layers = batch_norms(network)
+    remembered = [(layer.running_mean, layer.running_var) for layer in layers]
+    for layer in layers:
+        layer.running_mean = layer.running_var = None
+    try:
+        yield
+    finally:
+        for layer, (mean, variance) in zip(layers, remembered, strict=True):
+            layer.running_mean, layer.running_var = mean, variance
 
 
 @contextmanager

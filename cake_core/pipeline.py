@@ -216,6 +216,8 @@ class Outcome:
         forward_calls, gradient_calls: samples that the teacher answered, and gave a gradient for.
         seconds: spent on "teacher", "synthesis", "training", "evaluation".
         judged_on: what the agreement was measured on: "test" data, or "fresh" samples.
+        by_batch_accuracy: of a student whose batch normalisation remembers the synthetic samples: its accuracy with the
+            statistics of the real test data instead (see `evaluation.accuracy_by_batch`); None of others.
     """
 
     seed: int
@@ -231,6 +233,7 @@ class Outcome:
     gradient_calls: int
     seconds: dict[str, float]
     judged_on: Literal["test", "fresh"] = "test"
+    by_batch_accuracy: Rate | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values: each rate as its value, with its interval beside it."""
@@ -654,6 +657,7 @@ def evaluate(
         gradient_calls=samples.provenance.get("gradient_calls", 0),
         seconds={},
         judged_on="test" if real else "fresh",
+        by_batch_accuracy=evaluation.accuracy_by_batch(student, dataset.test_x, dataset.test_y, dataset.inputs),
     )
 
 

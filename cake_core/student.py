@@ -51,7 +51,8 @@ class StudentConfig(TrainConfig):
         False,
         group="Advanced",
         help="Batch normalisation of the student always uses the statistics of the batch at hand, when it is tested "
-        "too. Gaussian distillation needs it; test batches then must be large and mixed.",
+        "too. Gaussian distillation needs it, and others gain by it where samples look unlike real inputs; then test "
+        "batches must be large and mixed.",
     )
 
     @classmethod

@@ -36,6 +36,32 @@ def test_accuracy_and_agreement_by_hand():
     assert evaluation.agreement(logits, 2 * logits).value == 1
 
 
+def test_accuracy_by_batch_forgets_what_the_training_data_were_like():
+    """Two classes told apart by the sign of one number; the real inputs are the training data moved and stretched."""
+    draws = torch.Generator().manual_seed(0)
+    x = torch.randn(2049, 1, generator=draws)
+    labels = (x[:, 0] > 0).long()
+    network = nn.Sequential(nn.BatchNorm1d(1), nn.Linear(1, 2))
+    with torch.no_grad():
+        network[1].weight.copy_(torch.tensor([[-1.0], [1.0]]))
+        network[1].bias.zero_()
+    network.eval()
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    real = 3 * x + 7
+    assert evaluation.accuracy(evaluation.predict(network, real), labels).value < 0.55  # nearly all in one class
+    found = evaluation.accuracy_by_batch(network, real, labels)
+    assert found.n == 2049  # three batches of 683: no batch is left with a single example, which has no spread
+    assert found.value > 0.97
+    sorted_labels, order = labels.sort()
+    assert evaluation.accuracy_by_batch(network, real[order], sorted_labels).value > 0.97  # batches are mixed
+    doubled = evaluation.accuracy_by_batch(network, x, labels, inputs=lambda part: 2 * part - 1)
+    assert doubled.value > 0.97
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+    assert evaluation.accuracy(evaluation.predict(network, x), labels).value > 0.99  # and goes by them again
+    assert evaluation.accuracy_by_batch(network[1], x, labels) is None
+    assert evaluation.accuracy_by_batch(network, x[:1], labels[:1]) is None
+
+
 def test_calibration_error_against_a_loop():
     generator = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn(500, 4, generator=generator)

@@ -120,6 +120,23 @@ def test_of_many_samples_some_are_measured_from_all_mini_batches(monkeypatch):
     assert some.low < every.value < some.high
 
 
+def test_a_student_that_remembers_statistics_is_judged_with_others_too():
+    flat = {**QUICK, "data": "digits", "student": "resnet4-half", "student.updates": "20"}
+
+    def outcome(**more: str) -> dict:
+        run = Distillation(Experiment.from_query({**flat, **more}))
+        list(run)
+        return run.outcome.to_dict()
+
+    remembers = outcome()
+    low, high = remembers["by_batch_accuracy_interval"]
+    assert low <= remembers["by_batch_accuracy"] <= high
+    never = outcome(**{"student.batch_statistics": "true"})  # the same training; only what it is tested with differs
+    assert never["by_batch_accuracy"] is None
+    assert never["student_accuracy"] == pytest.approx(remembers["by_batch_accuracy"], abs=0.05)
+    assert outcome(student="lenet5-half")["by_batch_accuracy"] is None
+
+
 def test_a_teacher_is_trained_where_none_is_shipped():
     run = Distillation(Experiment.from_query({"data": "circles", **QUICK}))
     stages = list(dict.fromkeys(u.stage for u in run))

@@ -90,6 +90,21 @@ def test_one_run_shows_its_results_and_surroundings(three):
     assert len(app.get("plotly_chart")) >= 3  # bars, and a curve for each loss
 
 
+def test_a_copy_that_knows_more_than_it_shows_is_explained():
+    """Where the statistics of the test images bring more than chance; runs of older versions don't know."""
+    run = distilled(data="digits", student="resnet4-half")
+    path = runs.find(run) / "run.json"
+    plain = runs.read(run)
+    for accuracy, words in ((0.95, "is right on **95.0\u00a0%** (93.0 to 97.0)"), (0.0, ""), (None, "")):
+        numbers = {"by_batch_accuracy": accuracy, "by_batch_accuracy_interval": [0.93, 0.97]}
+        kept = {k: v for k, v in plain["outcome"].items() if not k.startswith("by_batch")}
+        runs.write_json(path, {**plain, "outcome": {**kept, **(numbers if accuracy is not None else {})}})
+        said = texts(page(run=run))
+        assert ("It knows more than it shows" in said) == bool(words)
+        assert words in said
+    runs.delete(run, ME)
+
+
 def test_stars_and_notes_stay(three):
     app = page(run=three[0])
     next(b for b in app.button if b.label == "Give a star").click().run()

@@ -78,6 +78,16 @@ class CakePlus(Cake):
     )
     reference = "Our extension of Braun, Mundt, Kersting (AISTATS 2024), arXiv 2306.02090"
     Config = CakePlusConfig
+    presets = {
+        **Cake.presets,
+        "cifar10": {
+            "weight_variation": 400.0,
+            "step_size": 0.1,
+            "steps": 256,
+            "batches": 10,
+            "moments": 16,
+        },
+    }
     failures = (
         Failure(
             "Too few steps between moments",

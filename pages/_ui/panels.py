@@ -87,6 +87,15 @@ def show_result(result: Mapping[str, Any], *, key: str) -> None:
         f"It took {outcome['samples']:,} synthetic samples, {outcome['forward_calls']:,} answers of the teacher "
         f"and {outcome['gradient_calls']:,} gradients."
     )
+    if (by_batch := outcome.get("by_batch_accuracy")) is not None and by_batch > outcome["student_accuracy_interval"][
+        1
+    ]:
+        low, high = outcome["by_batch_accuracy_interval"]
+        right.markdown(
+            "**It knows more than it shows.** Its batch normalisation goes by the synthetic samples, whose brightness "
+            "and contrast are not those of real inputs. With the statistics of the test examples themselves the same "
+            f"student is right on **{100 * by_batch:.1f}\u00a0%** ({100 * low:.1f} to {100 * high:.1f})."
+        )
     if control is not None:
         value = "student_accuracy" if real else "agreement"
         gain = 100 * (outcome[value] - control[value])
