@@ -521,8 +521,8 @@ class Distillation(Iterator[Update]):
 
 # How many fresh samples judge, where there are no test data, and in how many mini-batches at least.
 JUDGING_SAMPLES, JUDGING_BATCHES = 1000, 4
-MEASURED = 20_000  # samples whose distance to the boundary is measured: their share is known to a point then
 JUDGING_SEED = 1_000_003  # far from the seeds that people choose
+MEASURED = 20_000  # samples whose distance to the boundary is measured: their share is known to a point then
 
 
 def need_examples(config: DataConfig, otherwise: str) -> None:

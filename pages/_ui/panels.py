@@ -87,9 +87,8 @@ def show_result(result: Mapping[str, Any], *, key: str) -> None:
         f"It took {outcome['samples']:,} synthetic samples, {outcome['forward_calls']:,} answers of the teacher "
         f"and {outcome['gradient_calls']:,} gradients."
     )
-    if (by_batch := outcome.get("by_batch_accuracy")) is not None and by_batch > outcome["student_accuracy_interval"][
-        1
-    ]:
+    by_batch = outcome.get("by_batch_accuracy")
+    if by_batch is not None and by_batch > outcome["student_accuracy_interval"][1]:
         low, high = outcome["by_batch_accuracy_interval"]
         right.markdown(
             "**It knows more than it shows.** Its batch normalisation goes by the synthetic samples, whose brightness "

@@ -79,3 +79,9 @@ def test_the_same_number_of_samples_means_fewer_that_begin():
     experiment = Experiment.from_query({"method": "cake_plus", "batches": "8", "steps": "20"})
     teacher = None  # whom this budget does not ask
     assert fit(experiment, teacher, "samples", 0).settings.batches == 2
+
+
+def test_on_photos_it_costs_what_cake_does():
+    plain, more = (Experiment.from_query({"data": "cifar10", "method": m}).settings for m in ("cake", "cake_plus"))
+    assert more.batches * more.samples * more.steps == plain.batches * plain.samples * plain.steps
+    assert more.batches * more.moments == 4 * plain.batches
