@@ -28,7 +28,6 @@ from cake_core.pipeline import Distillation, Experiment  # noqa: E402
 RESULTS = ROOT / "benchmarks/results/cake_plus.csv"
 SMALL = {"batches": "8", "samples": "250", "steps": "48", "student.updates": "2000"}
 PHOTOS = {"batches": "10", "samples": "250", "steps": "256", "student": "resnet4", "student.updates": "4000"}
-BUDGETS = {"mnist": SMALL, "fashion-mnist": SMALL, "cifar10": PHOTOS}
 SAME = {"step_size": "0.1", "decades": "0.75", "weight_variation": "400"}  # as CAKE+ has them on CIFAR-10
 ROWS_OF_PHOTOS = {
     "CAKE": {"method": "cake", "batches": "40", "steps": "64"},
@@ -52,14 +51,9 @@ ROWS = {
 }
 
 
-def rows_of(data: str) -> dict[str, dict[str, str]]:
-    """What is compared on a data set."""
-    return ROWS_OF_PHOTOS if BUDGETS[data] is PHOTOS else ROWS
-
-
-def outcome(data: str, flat: dict[str, str], seed: int) -> dict:
+def outcome(data: str, budget: dict[str, str], flat: dict[str, str], seed: int) -> dict:
     """The numbers of one run within the budget."""
-    budget = {k: v for k, v in BUDGETS[data].items() if k != "steps" or flat["method"] != "noise"}
+    budget = {k: v for k, v in budget.items() if k != "steps" or flat["method"] != "noise"}
     experiment = Experiment.from_query({"data": data, **budget, **flat, "seed": str(seed), "device": "cpu"})
     run = Distillation(experiment, every=sys.maxsize)
     for _ in run:
@@ -83,10 +77,11 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for name in arguments.data:
-        for label, flat in rows_of(name).items():
+        budget, rows = (PHOTOS, ROWS_OF_PHOTOS) if name == "cifar10" else (SMALL, ROWS)
+        for label, flat in rows.items():
             if arguments.rows and label not in arguments.rows:
                 continue
-            outcomes = [outcome(name, flat, seed) for seed in range(arguments.seeds)]
+            outcomes = [outcome(name, budget, flat, seed) for seed in range(arguments.seeds)]
             values = ["student_accuracy", "agreement", "forward_calls", "gradient_calls", "samples"]
             if outcomes[0]["by_batch_accuracy"] is not None:
                 values.append("by_batch_accuracy")

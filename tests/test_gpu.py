@@ -209,10 +209,9 @@ def test_a_recorded_training_that_is_cut_goes_on_with_the_same_weights(model, op
         torch.testing.assert_close(again.state_dict()[name], value, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
-def test_steps_that_remember_are_made_on_the_device(optimizer, network):
-    sizes = {"momentum": 0.002, "adam": 0.02}
-    run = synthesize(network, "cake", **IMAGES, **SETTINGS, optimizer=optimizer, step_size=sizes[optimizer])
+@pytest.mark.parametrize(("optimizer", "step_size"), [("momentum", 0.002), ("adam", 0.02)])
+def test_steps_that_remember_are_made_on_the_device(optimizer, step_size, network):
+    run = synthesize(network, "cake", **IMAGES, **SETTINGS, optimizer=optimizer, step_size=step_size)
     snapshots = list(run)
     totals = [sum(s.weights[k] * v.sum().item() for k, v in s.losses.items()) for s in snapshots[1:]]
     assert totals[-1] < totals[0]
