@@ -193,8 +193,8 @@ def test_two_jobs_get_the_same_number_of_turns(runner):
         job.pace(0)
         job.play()
     until(lambda: all(v.step > 200 for v in viewers))
-    steps = [v.step for v in viewers]
-    assert max(steps) / min(steps) < 2
+    # They share the time, and one slow step among the first is much of it: in the long run they come out the same.
+    until(lambda: max(v.step for v in viewers) < 1.3 * min(v.step for v in viewers))
 
 
 def test_a_queue_with_places(runner):

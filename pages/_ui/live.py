@@ -20,6 +20,8 @@ __all__ = ["NUMBERS", "prefix", "reachable", "replay", "wait_for", "watch"]
 
 SECONDS_BETWEEN_FEEDS = 0.25  # where the server has no socket
 
+SAID = ("settings", "view")  # what the live view tells, and gets back with the next drawing
+
 # The numbers that frames can carry, in the order they are shown.
 NUMBERS = [
     (
@@ -82,6 +84,7 @@ def watch(
         "show": list(show),
         "words": words.for_live_view([*(n[0] for n in NUMBERS), *(s["name"] for s in sliders)]),
         "seen": st.session_state.get(f"{key}:seen"),
+        "heard": {part: told.get("at") for part, told in (st.session_state.get(key) or {}).items() if part in SAID},
         "view": view,
         **(_addresses() if reachable() else {}),
     }

@@ -240,6 +240,34 @@ def test_trails_arrows_and_data_can_be_shown(server, live):
     assert live.page.evaluate(f"({drawn})(cakeLive.view.teacher.trail)")
 
 
+def test_a_late_drawing_does_not_put_back_a_newer_choice(server, live):
+    """What Python drew when it had heard of the first of two changes arrives behind the second."""
+    live.open(f"{server.url}/{LONG}")
+    kept = live.page.evaluate("""() => {
+      const view = cakeLive.view, box = (name) => document.querySelector(`.cake-live input[name=${name}]`);
+      const [first, second] = document.querySelectorAll(".cake-live .sliders input");
+      const move = (slider, to) => {
+        slider.value = to;
+        slider.dispatchEvent(new Event("input"));
+        slider.dispatchEvent(new Event("change"));
+      };
+      box("trails").click();
+      move(first, 100);
+      const late = { view: { show: ["trails"], speed: 1 }, heard: { ...view.saidAt } };
+      late.sliders = view.data.sliders.map((spec, i) => (i ? { ...spec } : { ...spec, value: view.sliders[0].read() }));
+      box("data").click();
+      move(second, 900);
+      view.update({ ...view, data: { ...view.data, ...late } });
+      return [box("trails").checked, box("data").checked, first.value, second.value];
+    }""")
+    assert kept == [True, True, "100", "900"]
+    heard = "JSON.stringify(cakeLive.view.data.heard) === JSON.stringify(cakeLive.view.saidAt)"
+    live.until(lambda: live.page.evaluate(heard))  # what Python draws in the end is the same
+    live.until(lambda: live.page.evaluate("cakeLive.view.data.view.show.join()") == "trails,data")
+    now = "[...document.querySelectorAll('.cake-live .sliders input')].slice(0, 2).map((s) => s.value)"
+    assert live.page.evaluate(now) == ["100", "900"]
+
+
 @pytest.mark.parametrize(("method", "words"), [("zsdb3kd", "Rays:"), ("deepinversion", "")])
 def test_methods_show_how_they_work(server, live, method, words):
     live.open(f"{server.url}/two_moons?method={method}&batches=1&samples=40")

@@ -1127,6 +1127,7 @@ class LiveView {
     this.replaying = false; // it moves through the past
     this.speed = 1;
     this.options = { trails: false, arrows: false, data: false };
+    this.saidAt = {}; // by name: when Python was told last
     this.sample = 0; // the image that is looked into, by its place among those in flight; null for none
     this.look = "pixels";
     this.status = { state: "ready" };
@@ -1198,12 +1199,23 @@ class LiveView {
     Object.assign(this, { data, setStateValue, setTriggerValue });
     this.readTheme();
     this.root.toggleAttribute("data-watch", !!data.watch);
-    if (data.view && JSON.stringify(data.view) !== JSON.stringify(before.view)) this.takeView(data.view);
+    const view = JSON.stringify(data.view);
+    if (data.view && view !== this.takenView && this.isHeard("view")) this.takeView(data.view, (this.takenView = view));
     if (data.job !== before.job && data.show?.length) this.begin(data.show);
     if (data.job !== before.job || data.recording !== before.recording) this.attach();
-    if (JSON.stringify(data.sliders) !== JSON.stringify(before.sliders)) this.makeSliders();
+    if (JSON.stringify(data.sliders) !== this.takenSliders) this.makeSliders();
     if (data.feed && data.feed !== before.feed) this.feed(data.feed);
     this.showStatus();
+  }
+
+  say(name, value) {
+    // The time makes the same words again count too, where Python has gone back meanwhile.
+    const at = (this.saidAt[name] = Math.max(Date.now(), 1 + (this.saidAt[name] ?? 0)));
+    this.setStateValue(name, { ...value, at });
+  }
+  isHeard(name) {
+    // Whether what Python draws comes after the last that it was told. What does not would put back a newer choice.
+    return !this.saidAt[name] || this.data.heard?.[name] === this.saidAt[name];
   }
 
   begin(show) {
@@ -1393,8 +1405,7 @@ class LiveView {
   tellView() {
     if (!this.data.view) return;
     const show = Object.keys(this.options).filter((name) => this.options[name]);
-    // The time: the same words again count too, where Python has gone back meanwhile.
-    this.setStateValue("view", { show: this.look === "stretched" ? [...show, "stretched"] : show, speed: this.speed, at: Date.now() });
+    this.say("view", { show: this.look === "stretched" ? [...show, "stretched"] : show, speed: this.speed });
   }
   pace() {
     this.send({ op: "rate", rate: (this.data.rate ?? STEPS_PER_SECOND) * this.speed });
@@ -1535,6 +1546,8 @@ class LiveView {
     const box = this.dom.sliders;
     if (box.contains(document.activeElement) && document.activeElement.matches(":active")) return; // it is being dragged
     const same = this.sliders?.map((s) => s.spec.name).join() === this.data.sliders?.map((s) => s.name).join();
+    if (same && !this.isHeard("settings")) return;
+    this.takenSliders = JSON.stringify(this.data.sliders);
     if (same) {
       this.sliders.forEach((slider, i) => {
         slider.spec = this.data.sliders[i];
@@ -1557,7 +1570,7 @@ class LiveView {
   }
   settle() {
     // The value goes to the session and the URL once the finger is off.
-    this.setStateValue("settings", { ...Object.fromEntries(this.sliders.map((s) => [s.spec.name, s.read()])), at: Date.now() });
+    this.say("settings", Object.fromEntries(this.sliders.map((s) => [s.spec.name, s.read()])));
   }
 
   // -- words --------------------------------------------------------------------------------------------------------
