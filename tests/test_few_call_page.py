@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cake_core.links import VERSION
 from cake_core.stealing import TITLES
 from pages._ui.cached import runner
 from pages._ui.page import computed_on
@@ -78,7 +79,9 @@ def test_a_link_opens_the_same_attack_and_a_bad_one_is_told():
     assert app.selectbox(key="few_call:data").value == "circles"
     assert app.select_slider(key="few_call:budget").value == 5
     assert app.toggle(key="few_call:active").value is False
-    assert app.query_params == {"v": "2", "on": computed_on()} | {k.replace("__", "."): v for k, v in query.items()}
+    assert app.query_params == {"v": str(VERSION), "on": computed_on()} | {
+        k.replace("__", "."): v for k, v in query.items()
+    }
     app = open_page("few_call", budget="many")
     assert app.error[0].value.startswith("This link can't be followed as it is: 'budget' must be a whole number")
     assert app.select_slider(key="few_call:budget").value == 32

@@ -87,6 +87,19 @@ def test_stored_links_mean_what_they_meant(old):
     assert {k: found[k] for k in old["settings"]} == old["settings"]
 
 
+@pytest.mark.parametrize("data", ["mnist", "cifar10", "digits"])
+def test_links_to_cake_plus_of_version_2_mean_what_it_was_then(data):
+    """Without a gain, and with what CAKE has on each of the sets."""
+    old = Experiment.from_query(links.read({"v": "2", "data": data, "method": "cake_plus", "seed": "3"}).flat)
+    plain = Experiment.from_query({"data": data, "method": "cake", "seed": "3"})
+    added = {"moments": 4, "relabel": True, "gain": 1.0, "prior": "white"}
+    assert dict(old.settings) == {**dict(plain.settings), **added}
+    chosen = links.read({"v": "2", "data": data, "method": "cake_plus", "moments": "8"}).flat
+    assert Experiment.from_query(chosen).settings.moments == 8
+    now = {"data": data, "method": "cake_plus"}
+    assert links.read({"v": "3", **now}).flat == now
+
+
 def test_versions_are_walked_one_by_one(monkeypatch):
     def renamed(flat):
         return {"sigma" if k == "spread" else k: v for k, v in flat.items()}
@@ -178,7 +191,7 @@ def test_share_gives_the_whole_screen_and_no_run():
     app = open_page("two_moons", method="lake", seed="7", v="2", show="trails")
     query = shared(app)
     assert query.pop("on") == devices.available()[0]
-    assert query == {"v": "2", "method": "lake", "seed": "7", "show": "trails"}
+    assert query == {"v": str(VERSION), "method": "lake", "seed": "7", "show": "trails"}
     app.toggle(key="two_moons:share:run").set_value(True).run()
     assert shared(app)["job"] == runner().find(job_name(app, "two_moons")).shared
     assert any("QR code of the link" in str(i.proto) for i in app.get("image"))

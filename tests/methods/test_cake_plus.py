@@ -1,4 +1,4 @@
-"""CAKE+: without its additions it is CAKE; what it keeps has the teacher's answers and cost no call."""
+"""CAKE+: without its additions it is CAKE; what it keeps has the teacher's answers and costs a call at most."""
 
 from __future__ import annotations
 
@@ -36,14 +36,28 @@ def test_moments_are_those_of_cakes_way(plane_teacher):
         torch.testing.assert_close(x[:, k], seen[step])
 
 
-@pytest.mark.parametrize("moments", [1, 4])
-def test_moments_cost_no_calls(plane_teacher, moments):
-    run = made(plane_teacher, moments=moments)
+@pytest.mark.parametrize(("moments", "gain", "more"), [(1, 1, 0), (4, 1, 0), (4, 3, 3), (1, 3, 0)])
+def test_moments_cost_no_calls_and_a_gain_an_answer_for_each_kept_on_the_way(plane_teacher, moments, gain, more):
+    run = made(plane_teacher, moments=moments, gain=gain)
     assert len(run.result) == 3 * 20 * moments
     assert run.problem.teacher.gradient_calls == 3 * 20 * 8
-    assert run.problem.teacher.forward_calls == 3 * 20 * (8 + 1)
+    assert run.problem.teacher.forward_calls == 3 * 20 * (8 + 1 + more)
     with torch.no_grad():
         torch.testing.assert_close(run.result.y, plane_teacher(run.result.x).softmax(dim=1), atol=1e-6, rtol=1e-5)
+
+
+def test_a_gain_multiplies_what_is_kept_on_the_way(image_teacher):
+    """By a number of its own for each, log-uniform up to the gain; ways and ends are as they are without."""
+    shown = {"shape": (1, 8, 8), "classes": 10, "moments": 4, "relabel": False}
+    plain, more = (made(image_teacher, gain=g, **shown).result.x.view(3, 4, 20, 64) for g in (1, 3))
+    assert torch.equal(plain[:, 3], more[:, 3])
+    factors = more[:, :3] / plain[:, :3]
+    assert (factors.amax(dim=-1) - factors.amin(dim=-1) < 1e-4).all()  # the same for each pixel
+    exponents = factors.mean(dim=-1).flatten().log() / torch.tensor(3.0).log()
+    assert 0 <= exponents.min() < 0.05 and 0.95 < exponents.max() <= 1
+    assert exponents.mean().item() == pytest.approx(0.5, abs=0.08)
+    one = made(image_teacher, gain=3, in_flight=1, **shown).result  # each mini-batch alone draws the same
+    torch.testing.assert_close(one.x.view(3, 4, 20, 64), more)
 
 
 def test_each_moment_sends_groups_to_a_new_order_of_classes(image_teacher):
