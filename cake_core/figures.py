@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-__all__ = ["copies", "ink"]
+__all__ = ["bars", "copies", "ink"]
 
 # One colour for each method wherever it appears: Okabe and Ito's for those of the paper's Fig. 1, others beside them.
 COLOURS = {
@@ -62,7 +62,7 @@ def copies(outcome: dict[str, Any], control: dict[str, Any] | None) -> go.Figure
     rows.append(("Student", value, outcome, COLOURS["cake"]))
     if control is not None:
         rows.append(("Student of noise only", value, control, COLOURS["noise"]))
-    return _bars(
+    return bars(
         [label for label, *_ in rows],
         [values[name] for _, name, values, _ in rows],
         [values[f"{name}_interval"] for _, name, values, _ in rows],
@@ -71,14 +71,26 @@ def copies(outcome: dict[str, Any], control: dict[str, Any] | None) -> go.Figure
     )
 
 
-def _bars(
+SHORT = 0.2  # shares below have their value behind their bar: on a phone there is no room within
+
+
+def bars(
     labels: Sequence[str],
     values: Sequence[float],
     intervals: Sequence[Sequence[float]],
     colours: Sequence[str],
     title: str,
 ) -> go.Figure:
-    """Horizontal bars of shares, in percent, with whiskers."""
+    """Horizontal bars of shares, in percent, with whiskers. Each has its value in it, or behind it where it is short.
+
+    Args:
+        labels: of the bars, from the top.
+        values: shares of one.
+        intervals: lower and upper end of each whisker, shares too.
+        colours: of the bars.
+        title: what the shares are of.
+    """
+    short = [v < SHORT for v in values]
     figure = go.Figure(
         go.Bar(
             y=labels,
@@ -91,13 +103,17 @@ def _bars(
                 "array": [100 * (high - v) for v, (_, high) in zip(values, intervals, strict=True)],
                 "arrayminus": [100 * (v - low) for v, (low, _) in zip(values, intervals, strict=True)],
             },
-            text=[f"{100 * v:.1f} %" for v in values],
+            text=["" if s else f"{100 * v:.1f} %" for v, s in zip(values, short, strict=True)],
             textposition="inside",
             insidetextanchor="start",
             textfont={"color": [ink(c) for c in colours]},
             hoverinfo="skip",
         )
     )
+    for label, v, (_, high), s in zip(labels, values, intervals, short, strict=True):
+        if s:
+            behind = {"x": 100 * max(v, high), "xanchor": "left", "xshift": 4, "y": label, "yanchor": "middle"}
+            figure.add_annotation(text=f"{100 * v:.1f} %", showarrow=False, **behind)
     figure.update_layout(
         height=60 + 48 * len(labels),
         margin={"l": 10, "r": 20, "t": 10, "b": 40},
@@ -502,7 +518,7 @@ def students(summary: Sequence[dict[str, Any]], teacher: dict[str, float], title
         teacher: "value" of the teacher's accuracy.
         titles: what a source is called.
     """
-    figure = _bars(
+    figure = bars(
         [titles[r["source"]] for r in summary],
         [r["accuracy_mean"] for r in summary],
         [
@@ -712,7 +728,7 @@ def lineup(accuracies: Mapping[str, Mapping[str, float]]) -> go.Figure:
         accuracies: "value", "low" and "high" by name, in order.
     """
     rates = list(accuracies.values())
-    figure = _bars(
+    figure = bars(
         list(accuracies),
         [r["value"] for r in rates],
         [(r["low"], r["high"]) for r in rates],

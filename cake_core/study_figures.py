@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from .figures import CLASS_COLOURS, COLOURS, SYMBOLS, ink
+from .figures import CLASS_COLOURS, COLOURS, SYMBOLS, bars
 
 __all__ = ["finals", "samples"]
 
@@ -23,35 +23,10 @@ def finals(lines: Sequence[Mapping[str, Any]], value: str, titles: Mapping[str, 
         titles: of the setups.
     """
     rows = [r for r in lines if r["setup"] in BARS]
-    means = [100 * r[f"{value}_mean"] for r in rows]
-    ends = [r[f"{value}_interval"] or (r[f"{value}_mean"],) * 2 for r in rows]
-    figure = go.Figure(
-        go.Bar(
-            y=[titles[r["setup"]] for r in rows],
-            x=means,
-            orientation="h",
-            marker_color=[BARS[r["setup"]] for r in rows],
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": [100 * high - m for m, (_, high) in zip(means, ends, strict=True)],
-                "arrayminus": [m - 100 * low for m, (low, _) in zip(means, ends, strict=True)],
-            },
-            text=[f"{m:.1f} %" for m in means],
-            textposition="inside",
-            insidetextanchor="start",
-            textfont={"color": [ink(BARS[r["setup"]]) for r in rows]},
-            hoverinfo="skip",
-        )
-    )
+    means = [r[f"{value}_mean"] for r in rows]
+    ends = [r[f"{value}_interval"] or (m, m) for r, m in zip(rows, means, strict=True)]
     title = "Accuracy on real test data" if value == "student_accuracy" else "Agreement with the teacher"
-    figure.update_layout(
-        height=70 + 46 * len(rows),
-        margin={"l": 10, "r": 20, "t": 10, "b": 40},
-        xaxis={"range": [0, 100], "ticksuffix": " %", "title": title},
-        yaxis={"autorange": "reversed"},
-    )
-    return figure
+    return bars([titles[r["setup"]] for r in rows], means, ends, [BARS[r["setup"]] for r in rows], title)
 
 
 def samples(seen: Mapping[str, Any]) -> go.Figure:

@@ -50,6 +50,13 @@ def test_copies_without_test_data_shows_agreement():
     assert "fresh samples" in figure.layout.xaxis.title.text
 
 
+def test_short_bars_have_their_value_behind_their_whisker():
+    figure = figures.bars(["long", "short"], [0.5, 0.1], [(0.4, 0.6), (0.05, 0.15)], ["#0072B2", "#8A8A8A"], "Share")
+    assert list(figure.data[0].text) == ["50.0 %", ""]
+    (behind,) = figure.layout.annotations
+    assert (behind.text, behind.y, behind.x, behind.xanchor) == ("10.0 %", "short", pytest.approx(15), "left")
+
+
 def test_methods():
     rows = [
         {"method": "cake", "title": "CAKE", "seeds": 3, "agreement_mean": 0.8, "agreement_std": 0.05},
