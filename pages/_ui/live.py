@@ -74,6 +74,7 @@ def watch(
     if job.rate is None and mine:
         job.pace(rate)
     sliders = list(sliders) if mine else []
+    said = st.session_state.get(key) or {}
     data = {
         "job": job.name if mine else job.shared or job.shown,
         "watch": not mine,
@@ -84,7 +85,7 @@ def watch(
         "show": list(show),
         "words": words.for_live_view([*(n[0] for n in NUMBERS), *(s["name"] for s in sliders)]),
         "seen": st.session_state.get(f"{key}:seen"),
-        "heard": {part: told.get("at") for part, told in (st.session_state.get(key) or {}).items() if part in SAID},
+        "heard": {part: said[part]["at"] for part in SAID if said.get(part)},
         "view": view,
         **(_addresses() if reachable() else {}),
     }

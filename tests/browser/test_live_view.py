@@ -261,7 +261,7 @@ def test_a_late_drawing_does_not_put_back_a_newer_choice(server, live):
       return [box("trails").checked, box("data").checked, first.value, second.value];
     }""")
     assert kept == [True, True, "100", "900"]
-    heard = "JSON.stringify(cakeLive.view.data.heard) === JSON.stringify(cakeLive.view.saidAt)"
+    heard = "['view', 'settings'].every((name) => cakeLive.view.isHeard(name))"
     live.until(lambda: live.page.evaluate(heard))  # what Python draws in the end is the same
     live.until(lambda: live.page.evaluate("cakeLive.view.data.view.show.join()") == "trails,data")
     now = "[...document.querySelectorAll('.cake-live .sliders input')].slice(0, 2).map((s) => s.value)"

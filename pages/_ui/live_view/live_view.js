@@ -1200,7 +1200,10 @@ class LiveView {
     this.readTheme();
     this.root.toggleAttribute("data-watch", !!data.watch);
     const view = JSON.stringify(data.view);
-    if (data.view && view !== this.takenView && this.isHeard("view")) this.takeView(data.view, (this.takenView = view));
+    if (data.view && view !== this.takenView && this.isHeard("view")) {
+      this.takenView = view;
+      this.takeView(data.view);
+    }
     if (data.job !== before.job && data.show?.length) this.begin(data.show);
     if (data.job !== before.job || data.recording !== before.recording) this.attach();
     if (JSON.stringify(data.sliders) !== this.takenSliders) this.makeSliders();
