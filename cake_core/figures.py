@@ -90,7 +90,7 @@ def bars(
         colours: of the bars.
         title: what the shares are of.
     """
-    short = [v < SHORT for v in values]
+    written = [f"{100 * v:.1f} %" for v in values]
     figure = go.Figure(
         go.Bar(
             y=labels,
@@ -103,17 +103,16 @@ def bars(
                 "array": [100 * (high - v) for v, (_, high) in zip(values, intervals, strict=True)],
                 "arrayminus": [100 * (v - low) for v, (low, _) in zip(values, intervals, strict=True)],
             },
-            text=["" if s else f"{100 * v:.1f} %" for v, s in zip(values, short, strict=True)],
+            text=["" if v < SHORT else text for v, text in zip(values, written, strict=True)],
             textposition="inside",
             insidetextanchor="start",
             textfont={"color": [ink(c) for c in colours]},
             hoverinfo="skip",
         )
     )
-    for label, v, (_, high), s in zip(labels, values, intervals, short, strict=True):
-        if s:
-            behind = {"x": 100 * max(v, high), "xanchor": "left", "xshift": 4, "y": label, "yanchor": "middle"}
-            figure.add_annotation(text=f"{100 * v:.1f} %", showarrow=False, **behind)
+    for label, v, (_, high), text in zip(labels, values, intervals, written, strict=True):
+        if v < SHORT:
+            figure.add_annotation(x=100 * high, y=label, text=text, xanchor="left", xshift=4, showarrow=False)
     figure.update_layout(
         height=60 + 48 * len(labels),
         margin={"l": 10, "r": 20, "t": 10, "b": 40},

@@ -234,10 +234,13 @@ class Method(ABC):
 
     def samples(self, state: State) -> tuple[Tensor, Tensor]:
         """The outcome: samples (M, N, *shape) and the teacher's probabilities for them (M, N, C)."""
-        x = self.positions(state).detach().flatten(1, 2)  # (M, N, *shape)
-        with torch.no_grad():
-            logits = state.problem.teacher(x.flatten(0, 1))
-        return x, logits.softmax(dim=-1).view(*x.shape[:2], -1)
+        x = self.positions(state).detach().flatten(1, 2)
+        return x, self.answers(state, x)
+
+    @torch.no_grad()
+    def answers(self, state: State, x: Tensor) -> Tensor:
+        """The teacher's probabilities (M, N, C) for samples (M, N, *shape); each is a forward call."""
+        return state.problem.teacher(x.flatten(0, 1)).softmax(dim=-1).view(*x.shape[:2], -1)
 
     def labels(self, state: State) -> Tensor:
         """The steering labels (M, N) of what `samples` returns."""

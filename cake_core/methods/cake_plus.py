@@ -136,12 +136,13 @@ class CakePlus(Cake):
         before = state.x.clone() if due else None
         terms = super().step(state, rng)
         if due:
-            x, z = before.flatten(1, 2), state.logits.flatten(1, 2)
+            x = before.flatten(1, 2)
             if self.config.gain > 1:
                 x = x * self.config.gain ** rng.uniform(x.shape[1], *(1,) * (x.dim() - 2))
-                with torch.no_grad():
-                    z = state.problem.teacher(x.flatten(0, 1)).view(*x.shape[:2], -1)
-            state.extra.setdefault("kept", []).append((x, z.float().softmax(dim=-1), state.y.flatten(1)))
+                answers = self.answers(state, x)
+            else:
+                answers = state.logits.softmax(dim=-1).flatten(1, 2)
+            state.extra.setdefault("kept", []).append((x, answers, state.y.flatten(1)))
             if self.config.relabel:
                 state.y = self.orders(state.problem, rng)
         return terms
