@@ -8,10 +8,12 @@ import time
 import pytest
 
 from cake_core import data, teacher
+from cake_core.jobs import Job
 from cake_core.limits import Limits
 from pages._ui.cached import runner
 
 from .test_pages import experiment, go, job_name, open_page, wait
+from .waiting import until
 
 DIGITS = (teacher.SHIPPED_FOLDER / "digits" / "lenet5.safetensors").read_bytes()
 MOONS = (teacher.SHIPPED_FOLDER / "moons" / "mlp.safetensors").read_bytes()
@@ -100,6 +102,22 @@ def test_what_does_not_fit_is_refused_by_the_task(content, sentence):
     app.run()
     assert sentence in app.error[0].value
     assert any(b.label == "Check and import" for b in app.button)  # and it can be put right
+
+
+def test_a_press_is_not_lost_where_another_job_ends_while_the_page_is_drawn(monkeypatch):
+    """The shipped teacher above is looked at by a job; it ends just when the page says how far it is."""
+    touch = Job.touch
+
+    def at_its_end(job: Job) -> None:
+        touch(job)
+        until(lambda: job.state in ("done", "failed"))
+
+    app = bring(DIGITS)
+    app.selectbox(key="own_teacher:data").select("digits").run()
+    monkeypatch.setattr(Job, "touch", at_its_end)
+    app.selectbox(key="teacher:inspect").select("moons/mlp")
+    press(app)
+    assert "teacher:import:job" in app.session_state
 
 
 def test_points_of_something_else_are_copied_without_data():

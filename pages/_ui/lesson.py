@@ -267,20 +267,22 @@ def _show_answers(learner: Learner) -> None:
 def _show_goals(learner: Learner) -> None:
     """The goals of a run, with where things stand; looked at once a second until all are reached."""
     place = learner.at
-    waiting = not all(learner.met(place))
+    before = list(learner.met(place))
 
-    @st.fragment(run_every=1.0 if waiting else None)
-    def goals() -> None:
-        if learner.check() and waiting:
-            st.rerun()  # the way on is open
-        facts = learner.facts(place)[-1]
-        for goal, met in zip(learner.step.goals, learner.met(place), strict=True):
+    def goals() -> bool:
+        learner.check()
+        facts, now = learner.facts(place)[-1], learner.met(place)
+        for goal, met in zip(learner.step.goals, now, strict=True):
             standing = "" if met else goal.standing(facts)
             sign = ":green[:material/check_circle:]" if met else ":material/radio_button_unchecked:"
             said = "Goal reached:" if met else "Goal:"
             st.markdown(f"{sign} **{said}** {goal.sentence}" + (f" *({standing})*" if standing else ""))
+        return now != before  # the way on is open
 
-    goals()
+    if all(before):
+        goals()
+    else:
+        live.until(goals, seconds=1)
 
 
 def _show_hints(learner: Learner, key: str) -> None:

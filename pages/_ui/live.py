@@ -16,7 +16,7 @@ from . import routes, words
 from .live_view import live_view
 from .owner import is_known, is_mine
 
-__all__ = ["NUMBERS", "prefix", "reachable", "replay", "wait_for", "watch"]
+__all__ = ["NUMBERS", "prefix", "reachable", "replay", "until", "wait_for", "watch"]
 
 SECONDS_BETWEEN_FEEDS = 0.25  # where the server has no socket
 
@@ -119,8 +119,7 @@ def wait_for(job: Job) -> bool:
     if job.state in ("done", "failed", "stopped"):
         return job.state == "done"
 
-    @st.fragment(run_every=0.4)
-    def wait() -> None:
+    def draw() -> bool:
         job.touch()
         place = f"place {queue} in the queue" if (queue := job.runner.position(job)) else job.note or "starting"
         if job.message and job.state in ACTIVE:  # its process has died, or the disk is full
@@ -128,11 +127,33 @@ def wait_for(job: Job) -> bool:
         if job.state == "paused":
             st.button("Play", icon=":material/play_arrow:", key=f"play:{job.name}", on_click=job.play)
         st.progress(job.progress, f"{place[0].upper()}{place[1:]}…")
-        if job.state in ("done", "failed", "stopped"):
-            st.rerun()
+        return job.state in ("done", "failed", "stopped")
 
-    wait()
+    until(draw, seconds=0.4)
     return False
+
+
+def until(draw: Callable[[], bool], *, seconds: float) -> None:
+    """Draws a part of a page now and every so often, and the whole page anew once that part says that it is time.
+
+    Where it says so in its first drawing, the page waits for the next: the first belongs to a drawing of the whole
+    page, perhaps begun by the press of a button further down, and to start anew before that button is reached would
+    lose the press.
+
+    Args:
+        draw: draws the part; returns whether the page should be drawn anew.
+        seconds: between two drawings.
+    """
+    with_page = True
+
+    @st.fragment(run_every=seconds)
+    def part() -> None:
+        nonlocal with_page
+        if draw() and not with_page:
+            st.rerun()
+        with_page = False
+
+    part()
 
 
 def replay(name: str, *, key: str, folder: str = "recordings", query: str = "") -> None:
