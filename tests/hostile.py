@@ -6,7 +6,6 @@ and benchmarks/hostile.py.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import inspect
@@ -65,6 +64,8 @@ from cake_core.jobs import Job
 from cake_core.lineup import LineUpConfig
 from cake_core.pipeline import Distillation, Experiment, resolve_teacher
 from cake_core.tasks import find
+
+from .waiting import apart
 
 __all__ = ["READERS", "Case", "Outcome", "cases", "feed", "good"]
 
@@ -344,7 +345,7 @@ def _request(case: Case) -> str:
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    asyncio.run(_service()(scope, receive, send))
+    apart(_service()(scope, receive, send))  # browser tests leave a loop running in this thread
     content = b"".join(m.get("body", b"") for m in sent)
     if sent[0]["status"] >= 500:
         raise AssertionError(f"status {sent[0]['status']}: {content[:100]}")
