@@ -681,12 +681,13 @@ def _area(axis: Sequence[float], z: list[list[int | None]], colour: str, name: s
     )
 
 
-def agreement_by_samples(rows: Sequence[dict[str, str]]) -> go.Figure:
+def agreement_by_samples(rows: Sequence[dict[str, str]], titles: Mapping[str, str]) -> go.Figure:
     """Agreement with the teacher against the number of synthetic samples, one line for each method, one panel for each
     spread of the prior.
 
     Args:
         rows: as in fig1_samples.csv: method, sigma, samples, agreement_mean, agreement_std.
+        titles: of the methods.
     """
     sigmas = sorted({float(r["sigma"]) for r in rows})
     figure = make_subplots(
@@ -704,7 +705,7 @@ def agreement_by_samples(rows: Sequence[dict[str, str]]) -> go.Figure:
                     y=[100 * float(r["agreement_mean"]) for r in mine],
                     error_y={"type": "data", "array": [100 * float(r["agreement_std"]) for r in mine], "thickness": 1},
                     mode="lines+markers",
-                    name=name,
+                    name=titles[name],
                     legendgroup=name,
                     showlegend=column == 1,
                     line={"color": COLOURS[name], "dash": "dot" if name in ("noise", "brownian") else "solid"},
@@ -712,7 +713,7 @@ def agreement_by_samples(rows: Sequence[dict[str, str]]) -> go.Figure:
                 row=1,
                 col=column,
             )
-    figure.update_xaxes(type="log", title="synthetic samples")
+    figure.update_xaxes(type="log", dtick=1, title="synthetic samples")
     figure.update_yaxes(title="agreement with the teacher, %", range=[30, 102], col=1)
     figure.update_layout(
         height=380, margin={"l": 10, "r": 10, "t": 40, "b": 40}, legend={"orientation": "h", "y": -0.2}

@@ -171,6 +171,7 @@ class DistillationView:
         self._before: Snapshot | None = None
         self._latest: tuple[Snapshot, dict[str, Any]] | None = None
         self._next: dict[str, float] = {}  # when costly parts are due again
+        self._judged = False  # whether what came out has been shown
         self._values: dict[str, float] = {}
 
     def scene(self) -> bytes | None:
@@ -195,13 +196,12 @@ class DistillationView:
         header |= {"drawn": method.drawn, "in_loop": method.student_in_loop}
         return encode({**header, "half_width": width, "reach": REACH}, arrays)
 
-    def frame(self, update: Update, version: int, last: bool = False) -> bytes:
+    def frame(self, update: Update, version: int) -> bytes:
         """One moment.
 
         Args:
             update: what the distillation just yielded.
             version: counts the edits of its settings, so that a viewer knows which ones a frame has seen.
-            last: whether no more frames will come, so that nothing may be left out.
         """
         header: dict[str, Any] = {
             "type": "frame",
@@ -217,8 +217,8 @@ class DistillationView:
         if update.training is not None:
             step = update.training
             header |= {"step": step.update, "total": step.total, "losses": {"loss": step.loss}}
-        if update.stage in ("student", "evaluation"):
-            self._student(arrays, last)
+        if update.stage in ("student", "evaluation", "control"):
+            self._student(arrays)
         if self.run.oracle is not None:
             self._values["forward_calls"] = self.run.oracle.forward_calls
             self._values["gradient_calls"] = self.run.oracle.gradient_calls
@@ -384,19 +384,24 @@ class DistillationView:
         each = min(n, most // len(rows))
         return (rows[:, None] * n + torch.arange(each, device=s.x.device)).flatten()
 
-    def _student(self, arrays: dict[str, np.ndarray], last: bool) -> None:
-        run = self.run
-        if run.student is None:
-            return
-        points = run.dataset.info.kind == "points"
-        if points and (last or self._due("surface", 0.2)):
-            arrays["student"] = self._surface(run.student, run.dataset.half_width)
-        if len(run.dataset.test_x) and (last or self._due("accuracy", 0.25 if points else 1.0)):
-            part = slice(None) if last or points else slice(500)
+    def _student(self, arrays: dict[str, np.ndarray]) -> None:
+        """The student as it is: looked at now and then while it learns, and once more when it has been judged."""
+        run, points = self.run, self.run.dataset.info.kind == "points"
+        judged = run.outcome is not None and not self._judged
+        if judged:
+            self._judged = True
+            rate = run.outcome.student_accuracy
+        elif run.outcome is None and len(run.dataset.test_x) and self._due("accuracy", 0.25 if points else 1.0):
+            part = slice(None) if points else slice(500)
             with evaluation.in_eval_mode(run.student):
                 logits = evaluation.predict(run.student, run.dataset.test_x[part], run.dataset.inputs)
             rate = evaluation.accuracy(logits, run.dataset.test_y[part])
+        else:
+            rate = None
+        if rate is not None:
             self._values |= {"student_accuracy": rate.value, "n_test": rate.n}
+        if points and (judged or self._due("surface", 0.2)):
+            arrays["student"] = self._surface(run.student, run.dataset.half_width)
 
     def _surface(self, network: Any, width: float) -> np.ndarray:
         """Probabilities of all classes over the plane in view, uint8 (SURFACE, SURFACE, C), rows from below."""
@@ -443,6 +448,6 @@ def record(run: Distillation, path: Path) -> int:
         if not messages and (scene := view.scene()) is not None:
             messages.append(scene)
         if messages:
-            messages.append(view.frame(update, 0, last=update.progress >= 1))
+            messages.append(view.frame(update, 0))
     path.write_bytes(b"".join(struct.pack("<I", len(m)) + m for m in messages))
     return len(messages) - 1

@@ -270,7 +270,7 @@ class Distill(Task):
         return self.keeper.scene
 
     def frame(self, update: Update, version: int, last: bool) -> bytes | None:
-        frame = None if update.stage == "data" else self.view.frame(update, version, last)
+        frame = None if update.stage == "data" else self.view.frame(update, version)
         self.keeper.keep(frame)
         return frame
 

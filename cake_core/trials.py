@@ -364,7 +364,7 @@ class Recording:
 
     def _add(self, update: Update) -> None:
         self._unseen = None
-        frame = self.view.frame(update, 0, last=update.progress >= 1)
+        frame = self.view.frame(update, 0)
         if frame is not None:
             self.messages.append(frame)
             self._next = update.progress + 1 / FRAMES

@@ -131,6 +131,8 @@ with methods_tab:
     with right:
         if job := begun("compare", "Press **Compare**. On two moons it takes less than a minute."):
             panels.show_comparison(job, key="compare:results")
+        else:
+            panels.show_figure_one(open=True)
 
 with duel_tab:
     st.markdown(
@@ -201,7 +203,7 @@ with networks_tab:
     with right:
         if job := begun("grid", "Choose teachers and students, then press **Compare**."):
             panels.show_grid(job, key="grid:results")
-    panels.show_figure_three()
+    panels.show_figure_three(open=job is None)
 
 with paper_tab:
     panels.show_tables()

@@ -104,6 +104,8 @@ with game:
         hint = "Press **Make a line-up**: teachers are trained, and students who copied one of them, or nobody."
         if job := begun("detect:game", hint):
             detective.show_game(job, key="detect:game")
+        else:
+            detective.explain()
 
 with tool:
     left, right = st.columns([1, 2.4], gap="large")

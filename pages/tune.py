@@ -103,6 +103,7 @@ with right:
     tuning_panels.choose_earlier(study)
     if study is None:
         st.info(HINT, icon=":material/touch_app:")
+        tuning_panels.explain()
     else:
         job = tuning_panels.watched()
         tuning_panels.go_on(study, job)

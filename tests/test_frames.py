@@ -41,7 +41,7 @@ def test_other_messages_are_refused():
 def watched(**flat) -> tuple[Distillation, DistillationView, list]:
     run = Distillation(Experiment.from_query(flat))
     view = DistillationView(run)
-    frames = [(u, decode(view.frame(u, 5, last=u.progress >= 1))) for u in run]
+    frames = [(u, decode(view.frame(u, 5))) for u in run]
     return run, view, frames
 
 

@@ -376,6 +376,23 @@ def test_compare_shows_controls_and_several_seeds():
     assert " ± " in table["accuracy"][0]
 
 
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        ("compare", ("over 5 seeds", "four types of network")),
+        ("tune", ("from 42.4 to **99.8 %**", "nothing better than the defaults: 84.8 for 86.0 %")),
+        ("detect", ("there a copy gives itself away",)),
+        ("few_call", ("Each answer costs one call",)),
+    ],
+)
+def test_who_has_run_nothing_yet_sees_how_it_goes_and_what_was_measured(page, said):
+    app = open_page(page)
+    text = " ".join(m.value for m in app.markdown)
+    assert all(s in text for s in said)
+    if page == "compare":
+        assert [e.proto.expanded for e in app.expander] == [True, True]
+
+
 def test_two_methods_go_in_lock_step():
     app = open_page("compare")
     app.selectbox(key="duel:right").select("noise").run()
@@ -402,7 +419,7 @@ def test_compare_shows_who_can_copy_whom():
     job = runner().find(app.session_state["grid:job"])
     assert job.spec["teachers"] == ["digits/lenet5"]
     wait(app, job.name)
-    table = app.dataframe[0].value
+    table = next(d.value for d in app.dataframe if "student" in d.value)
     assert list(table["student"]) == ["LeNet-5-Half", "ViT-3"]
     assert set(table["teacher"]) == {"LeNet-5"}
     assert "on noise alone, %" in table

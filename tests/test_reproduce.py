@@ -50,7 +50,8 @@ def test_rows_and_files(monkeypatch, tmp_path):
     with (tmp_path / "fig1_samples.csv").open() as f:
         rows = list(csv.DictReader(f))
     assert len(rows) == 4
-    assert len(figures.agreement_by_samples(rows).data) == 2
+    lines = figures.agreement_by_samples(rows, {"cake": "CAKE", "noise": "Noise only (control)"}).data
+    assert [line.name for line in lines] == ["CAKE", "Noise only (control)"]
 
 
 @pytest.mark.parametrize("name", ["fig2", "fig3"])

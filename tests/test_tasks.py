@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+import cake_core.frames
 from cake_core import data, evaluation, models, runs, tasks
 from cake_core.comparison import SOURCES
 from cake_core.embedding import Embedding
@@ -43,6 +46,27 @@ def test_distill_adds_the_control():
     stored = runs.read(result["run"])
     assert stored["kind"] == "distill"
     assert stored["outcome"] == result["outcome"]
+
+
+@pytest.mark.parametrize("name", ["moons", "digits"])
+def test_the_last_picture_has_the_student_that_was_judged(name, monkeypatch):
+    """Also where another one was drawn a moment ago: here no time goes by at all."""
+    monkeypatch.setattr(cake_core.frames, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    experiment = Experiment.from_query({"data": name, **QUICK, "student.updates": "500"})
+    task, accuracies, surfaces = find("distill")(experiment=experiment.to_dict()), [], []
+    for update in task:
+        if frame := task.frame(update, 0, update.progress >= 1):
+            header, arrays = decode(frame)
+            accuracies.append(header["values"].get("student_accuracy"))
+            surfaces += [arrays["student"]] if "student" in arrays else []
+    run = task.run
+    assert accuracies[-1] == run.outcome.student_accuracy.value
+    if name == "digits":
+        assert len({*accuracies} - {None}) == 2  # the first and the last
+    else:
+        assert len(surfaces) == 2
+        of_student = evaluation.predict(run.student, evaluation.grid(run.dataset.half_width, len(surfaces[1])))
+        assert np.abs(surfaces[1].reshape(-1, 2) / 255 - of_student.softmax(dim=1).numpy()).max() < 0.003
 
 
 def test_the_control_of_noise_is_itself():

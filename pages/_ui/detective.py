@@ -19,7 +19,7 @@ from .page import know_teacher
 from .panels import RESULTS, STILL, enlarged, read_csv
 from .words import chart, chart_of
 
-__all__ = ["show_audit", "show_game", "show_measured"]
+__all__ = ["explain", "show_audit", "show_game", "show_measured"]
 
 NOBODY = "None of them"
 # What is shown of images, and of points.
@@ -28,6 +28,24 @@ EVIDENCE = (
     "Here they are, with everybody's decision boundary: where there were no data, each runs its own way.",
 )
 FEW = 6  # probes with all answers
+
+
+def explain() -> None:
+    """How the game goes, for who has not seen it."""
+    st.markdown(
+        "1. **The line-up.** Teachers learn the same data, and are about equally good at it.\n"
+        "2. **The suspects.** Students copy one of them, with the data or without, or learn by themselves.\n"
+        "3. **Probes.** From each suspect's weights inputs are made that it takes for two classes at once. Where "
+        "nothing was learned, each network runs its own way: there a copy gives itself away.\n"
+        "4. **Your guess.** You see what everybody answers to the probes, and say whom each suspect copied.\n"
+        "5. **The score.** The teacher whose answers are most alike is named, unless none is more alike than it is to "
+        "students that copied nobody."
+    )
+    st.latex(r"S_k=\operatorname{mean}_{n}\frac{1}{\mathrm{KL}\big(g(x_n)\,\|\,f_k(x_n)\big)+\epsilon}")
+    st.caption(
+        "x: the probes; g: the suspect; f: the teachers; the highest S is named. Shi and others (NeurIPS 2025), "
+        "[arXiv 2510.02302](https://arxiv.org/abs/2510.02302)."
+    )
 
 
 def show_game(job: Job, *, key: str) -> None:

@@ -121,21 +121,21 @@ def _quiet(help: str) -> dict[str, Any]:
     return {"delta_color": "off", "delta_arrow": "off", "help": help, "border": True}
 
 
-def show_figure_one() -> None:
-    """The paper's Fig. 1 in numbers: methods that all start in one spot, or all over the plane."""
+def show_figure_one(*, open: bool = False) -> None:
+    """The paper's Fig. 1 in numbers: methods that all start in one spot, or all over the plane; folded, or `open`."""
     table, curve = RESULTS / "fig1.csv", RESULTS / "fig1_samples.csv"
     if not (table.is_file() and curve.is_file()):
         return
-    with st.expander(
-        "Which method needs how many samples? (the paper's Fig. 1 in numbers)", icon=":material/query_stats:"
-    ):
+    title = "Which method needs how many samples? (the paper's Fig. 1 in numbers)"
+    with st.expander(title, expanded=open, icon=":material/query_stats:"):
         rows = read_csv(table)
         st.markdown(
             "Two moons, the same step size, steps, samples and student for every method; mean and standard deviation "
             f"over {rows[0]['seeds']} seeds. With a prior of **σ = 0.1** all samples start in one spot, far from most "
             "of the boundary; with **σ = 1** the noise alone covers the plane, and there is nothing left to gain."
         )
-        chart_of(curve, lambda: figures.agreement_by_samples(read_csv(curve)), key="fig1:curve", config=STILL)
+        titles = {m.name: m.title + (" (control)" if m.control else "") for m in METHODS.values()}
+        chart_of(curve, lambda: figures.agreement_by_samples(read_csv(curve), titles), key="fig1:curve", config=STILL)
         st.dataframe(
             [
                 {
@@ -480,12 +480,13 @@ def show_grid(job: Job, *, key: str) -> None:
     )
 
 
-def show_figure_three() -> None:
-    """The paper's Fig. 3 in numbers: who can copy whom."""
+def show_figure_three(*, open: bool = False) -> None:
+    """The paper's Fig. 3 in numbers: who can copy whom; folded, or `open`."""
     path = RESULTS / "fig3_quick.csv"
     if not path.is_file():
         return
-    with st.expander("Who can copy whom? (the paper's Fig. 3 in numbers)", icon=":material/query_stats:"):
+    title = "Who can copy whom? (the paper's Fig. 3 in numbers)"
+    with st.expander(title, expanded=open, icon=":material/query_stats:"):
         rows = read_csv(path)
         titles = {r[k]: models.MODELS[r[k].split("/")[-1]].title for r in rows for k in ("teacher", "student")}
         pairs = [r for r in rows if r["method"] != "noise"]

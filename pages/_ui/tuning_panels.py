@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
@@ -23,10 +25,11 @@ from .lab import begin, begun
 from .owner import key as owner_key
 from .owner import pass_for
 from .page import page_path, show_experiment
-from .panels import STILL
+from .panels import RESULTS, STILL
 from .share import share_run
+from .words import chart_of
 
-__all__ = ["begin_study", "choose_earlier", "choose_range", "go_on", "show", "shown_study", "watched"]
+__all__ = ["begin_study", "choose_earlier", "choose_range", "explain", "go_on", "show", "shown_study", "watched"]
 
 SETUPS = {
     "tuned": "Tuned",
@@ -57,6 +60,41 @@ FIGURES = {
     "slices": ("One by one", "The objective against each setting by itself; blue are late trials, orange early ones."),
     "contour": ("Contour", "The objective over pairs of settings, filled in between the trials (the dots)."),
 }
+
+
+# -- before anything was begun ---------------------------------------------------------------------------------------
+
+
+def explain() -> None:
+    """How a search goes, for who has not seen it, and what one has found."""
+    st.markdown(
+        "1. **Trials.** Each is a small run with other settings: samples are made, a student learns from them. The "
+        "first are spread out, the later ones go where the good ones were (Optuna).\n"
+        "2. **Judging.** By what you choose; the default asks whether student and teacher agree on inputs that were "
+        "made without data, so that whoever has no data can tune. Trials that fall behind early are given up.\n"
+        "3. **The truth.** The best of many trials is also the luckiest. It is run again with fresh seeds on the test "
+        "examples, beside what the trials began with and a student of noise alone."
+    )
+    path, other = (RESULTS / f"tune_{name}_cake.json" for name in ("moons", "mnist"))
+    if not (path.is_file() and other.is_file()):
+        return
+    lines, tuned, start = _measured(path)
+    _, tuned_mnist, start_mnist = _measured(other)
+    st.markdown(
+        "**Measured earlier.** On two moons CAKE fails where all samples start in one spot. A search without data took "
+        f"it from {start:.1f} to **{tuned:.1f} %**, mean of {lines[0]['seeds']} seeds on {lines[0]['n_test']:,} test "
+        f"examples with its 95 % interval. On MNIST one found nothing better than the defaults: {tuned_mnist:.1f} for "
+        f"{start_mnist:.1f} %."
+    )
+    chart_of(path, lambda: study_figures.finals(lines, "student_accuracy", SETUPS), key="tune:measured", config=STILL)
+    st.caption("Made by `python -m cake_core tune`; benchmarks/README.md has the commands and says what they show.")
+
+
+def _measured(path: Path) -> tuple[list[dict[str, Any]], float, float]:
+    """The final runs of a stored study: their lines, and the accuracy of the tuned setting and the start in percent."""
+    (final,) = json.loads(path.read_text())["finals"].values()
+    accuracy = {r["setup"]: 100 * r["student_accuracy_mean"] for r in final["summary"]}
+    return final["summary"], accuracy["tuned"], accuracy["default"]
 
 
 # -- beginning -------------------------------------------------------------------------------------------------------
