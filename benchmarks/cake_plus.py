@@ -3,8 +3,8 @@
     python benchmarks/cake_plus.py [--seeds 3] [--data mnist fashion-mnist cifar10] [--rows CAKE]
 
 MNIST and Fashion-MNIST, LeNet-5 to half: eight mini-batches of 250, 48 steps, 2,000 updates of the student: 96,000
-gradient calls for every row but the noise, and 98,000 forward calls, with a gain or with shorter mini-batches up to
-104,000. About half a minute for each seed on one core. CIFAR-10, ResNet-4 to ResNet-4: 640,000 gradient calls, 4,000
+gradient calls for every row but the noise, and 98,000 forward calls, with a gain, shapes or shorter mini-batches up to
+112,000. About half a minute for each seed on one core. CIFAR-10, ResNet-4 to ResNet-4: 640,000 gradient calls, 4,000
 updates, five minutes. Each row takes its place in results/cake_plus.csv as soon as it is there.
 """
 
@@ -29,12 +29,13 @@ RESULTS = ROOT / "benchmarks/results/cake_plus.csv"
 SMALL = {"batches": "8", "samples": "250", "steps": "48", "student.updates": "2000"}
 PHOTOS = {"batches": "10", "samples": "250", "steps": "256", "student": "resnet4", "student.updates": "4000"}
 SAME = {"step_size": "0.1", "decades": "0.75", "weight_variation": "400"}  # as CAKE+ has them on CIFAR-10
-PLUS = {"method": "cake_plus", "gain": "1"}
+PLUS = {"method": "cake_plus", "gain": "1", "shapes": "false"}
 ROWS_OF_PHOTOS = {
     "CAKE": {"method": "cake", "batches": "40", "steps": "64"},
     "CAKE, settings of CAKE+": {"method": "cake", **SAME},
     "CAKE+": PLUS,
     "CAKE+ with gain": {**PLUS, "gain": "3"},
+    "CAKE+ with shapes": {**PLUS, "shapes": "true"},
     "CAKE+ without new classes": {**PLUS, "relabel": "false"},
     "CAKE+ without contrast": {**PLUS, "weight_contrast": "0"},
     "noise only": {"method": "noise", "batches": "40"},
@@ -46,11 +47,15 @@ ROWS = {
     "+ moments, new classes": PLUS,
     "+ moments, new classes, gain": {**PLUS, "gain": "3"},
     "CAKE+ without gain, more and shorter mini-batches": {**PLUS, "batches": "16", "steps": "24"},
+    "+ moments, new classes, shapes": {**PLUS, "shapes": "true"},
+    "+ moments, new classes, gain, shapes": {**PLUS, "gain": "3", "shapes": "true"},
+    "CAKE+ with shapes, more and shorter mini-batches": {**PLUS, "shapes": "true", "batches": "16", "steps": "24"},
     "+ moments, new classes, mixed noise": {**PLUS, "prior": "mixed"},
     "+ mixed noise alone": {**PLUS, "relabel": "false", "prior": "mixed", "moments": "1"},
     "CAKE, momentum": {"method": "cake", "optimizer": "momentum", "step_size": "0.001"},
     "CAKE, Adam": {"method": "cake", "optimizer": "adam", "step_size": "0.2"},
     "noise only": {"method": "noise"},
+    "noise in shapes": {"method": "noise", "shapes": "true", "batches": "56"},  # as many samples as CAKE+ with shapes
 }
 
 

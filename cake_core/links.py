@@ -53,10 +53,12 @@ def _first(flat: Flat) -> Flat:
 
 
 def _second(flat: Flat) -> Flat:
-    """From 2 to 3. CAKE+ had no gain on MNIST then, and on CIFAR-10 the settings of CAKE."""
+    """From 2 to 3. CAKE+ had no shapes then, no gain on MNIST, and on CIFAR-10 the settings of CAKE."""
+    if flat.get("method") != "cake_plus":
+        return flat
     as_cake = {"weight_variation": "1000", "step_size": "0.03", "steps": "64", "batches": "40", "moments": "4"}
     former = {"mnist": {"gain": "1"}, "cifar10": as_cake}
-    return {**(former.get(flat.get("data", ""), {}) if flat.get("method") == "cake_plus" else {}), **flat}
+    return {"shapes": "false", **former.get(flat.get("data", ""), {}), **flat}
 
 
 UPGRADES: dict[int, Callable[[Flat], Flat]] = {1: _first, 2: _second}

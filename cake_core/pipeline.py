@@ -165,13 +165,15 @@ class Experiment(Config):
         return cls.from_dict(values)
 
     def differences(self, other: Experiment) -> dict[str, tuple[str, str]]:
-        """What is not the same in another experiment: by label, the value here and there; empty where one has none."""
+        """What is not the same in another experiment: by label, the value here and there; empty where one has none.
+        Settings that do not suit the data are left out: nothing follows from them."""
         told: dict[str, tuple[str, str]] = {}
+        kinds = ("", data.info(self.data.name).kind)
         for name in ("", "data", "settings", "student"):
             mine, theirs = (getattr(e, name) if name else e for e in (self, other))
             for p in (*mine.params(), *(p for p in theirs.params() if p.name not in type(mine).model_fields)):
                 values = tuple(as_text(getattr(c, p.name, "")) for c in (mine, theirs))
-                if values[0] != values[1]:
+                if values[0] != values[1] and p.suits in kinds:
                     told[p.label] = values
         return told
 
@@ -541,15 +543,12 @@ def need_examples(config: DataConfig, otherwise: str) -> None:
 
 
 def noise_only(experiment: Experiment) -> Experiment:
-    """The control of an experiment: as many samples, the same teacher and student, but the samples are noise."""
+    """The control of an experiment: as many samples as the method delivers, the same teacher and student, but the
+    samples are noise; in shapes, where those of the method are."""
     s = experiment.settings
-    return Experiment.from_dict(
-        {
-            **experiment.to_dict(),
-            "method": "noise",
-            "settings": {"batches": s.batches, "samples": s.samples, "sigma": s.sigma},
-        }
-    )
+    settings = {k: v for k, v in s.to_dict().items() if k in ("samples", "sigma", "shapes")}
+    settings["batches"] = min(s.batches * find(experiment.method)(s).delivered, s.param("batches").high)
+    return Experiment.from_dict({**experiment.to_dict(), "method": "noise", "settings": settings})
 
 
 def default_teacher(experiment: Experiment) -> str:

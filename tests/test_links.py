@@ -87,12 +87,12 @@ def test_stored_links_mean_what_they_meant(old):
     assert {k: found[k] for k in old["settings"]} == old["settings"]
 
 
-@pytest.mark.parametrize("data", ["mnist", "cifar10", "digits"])
+@pytest.mark.parametrize("data", ["mnist", "fashion-mnist", "cifar10", "digits"])
 def test_links_to_cake_plus_of_version_2_mean_what_it_was_then(data):
-    """Without a gain, and with what CAKE has on each of the sets."""
+    """Without a gain or shapes, and with what CAKE has on each of the sets."""
     old = Experiment.from_query(links.read({"v": "2", "data": data, "method": "cake_plus", "seed": "3"}).flat)
     plain = Experiment.from_query({"data": data, "method": "cake", "seed": "3"})
-    added = {"moments": 4, "relabel": True, "gain": 1.0, "prior": "white"}
+    added = {"moments": 4, "relabel": True, "gain": 1.0, "shapes": False, "prior": "white"}
     assert dict(old.settings) == {**dict(plain.settings), **added}
     chosen = links.read({"v": "2", "data": data, "method": "cake_plus", "moments": "8"}).flat
     assert Experiment.from_query(chosen).settings.moments == 8

@@ -239,7 +239,7 @@ def test_presets_suit_the_size_and_the_number_of_images():
     assert StudentConfig.for_data(few) == StudentConfig.for_data(data.info("fashion-mnist"))
     assert StudentConfig.for_data(tiny) == StudentConfig.for_data(data.info("digits"))
     for method in METHODS.values():
-        assert method.config_for(few) == method.config_for(data.info("fashion-mnist"))  # MNIST has some of its own
+        assert method.config_for(few) == method.config_for(data.info("usps"))  # MNIST and its like have their own
         assert method.config_for(tiny) == method.config_for(data.info("digits"))
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from .. import generators
 from ..config import Config, param
 from ..data import DatasetInfo
+from ..errors import CakeError
 from ..evaluation import in_eval_mode
 from ..rng import Streams, generator
 from ..schedules import step_sizes
@@ -29,9 +30,11 @@ __all__ = [
     "MethodConfig",
     "State",
     "Walk",
+    "cut_out",
     "descent",
     "langevin",
     "mixed_noise",
+    "smooth_noise",
 ]
 
 
@@ -347,6 +350,41 @@ def mixed_noise(problem: Problem, rng: Streams, count: int, sigma: float) -> Ten
             x = torch.where(grain < share, coarse.view(x.shape), x)
         x = x + 0.5 * level
     return sigma * strength * x
+
+
+def smooth_noise(shape: tuple[int, ...], rng: Streams, count: int, size: int) -> Tensor:
+    """Images (M, count, *shape) of coarse noise: size x size numbers from N(0, 1) a channel, enlarged bicubically.
+
+    Raises:
+        CakeError: the shape is that of points.
+    """
+    if len(shape) != 3:
+        raise CakeError("Only images can be cut out in shapes; switch it off for points.")
+    coarse = rng.normal(count, shape[0], size, size)
+    return F.interpolate(coarse.flatten(0, 1), shape[1:], mode="bicubic").unflatten(0, coarse.shape[:2])
+
+
+def cut_out(x: Tensor, rng: Streams) -> Tensor:
+    """Images cut out in shapes of their own, brighter or not, on plain ground: things before a wall.
+
+        m (r x) + (1 - m) c,     m = sigmoid(10 u),  r = 4^v,  v ~ U[0, 1),  c ~ N(0, 0.7^2)
+
+    with u smooth noise of 4 x 4 numbers; r, and c for each channel, are one number for each image.
+
+    Args:
+        x: images (M, N, channels, H, W) in the network's units, in which real inputs have standard deviation 1.
+        rng: the streams of their mini-batches.
+
+    Returns:
+        As many images.
+
+    Raises:
+        CakeError: they are points.
+    """
+    n, channels = x.shape[1:3]
+    mask = torch.sigmoid(10 * smooth_noise((1, *x.shape[3:]), rng, n, 4))
+    ground = 0.7 * rng.normal(n, channels, 1, 1)
+    return mask * (x * 4 ** rng.uniform(n, 1, 1, 1)) + (1 - mask) * ground
 
 
 def langevin(x: Tensor, eta: Tensor, temperature: float, rng: Streams) -> None:

@@ -98,8 +98,10 @@ def show_result(result: Mapping[str, Any], *, key: str) -> None:
     if control is not None:
         value = "student_accuracy" if real else "agreement"
         gain = 100 * (outcome[value] - control[value])
+        shapes = result["experiment"]["settings"].get("shapes")
+        noise = "smooth noise, cut out in such shapes" if shapes else "pure noise"
         right.markdown(
-            "**The control** is a student of as many samples of pure noise, labelled by the same teacher. "
+            f"**The control** is a student of as many samples of {noise}, labelled by the same teacher. "
             f"Moving the samples is worth **{gain:+.1f} points** against it. One run is one seed: the page Compare "
             "has several."
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from cake_core.budget import fit
-from cake_core.methods.base import mixed_noise
-from cake_core.pipeline import Distillation, Experiment
+from cake_core.errors import CakeError
+from cake_core.methods.base import cut_out, mixed_noise
+from cake_core.pipeline import Distillation, Experiment, noise_only
 from cake_core.rng import Streams
 from cake_core.synthesis import Synthesis, synthesize
 
@@ -58,6 +61,67 @@ def test_a_gain_multiplies_what_is_kept_on_the_way(image_teacher):
     assert exponents.mean().item() == pytest.approx(0.5, abs=0.08)
     one = made(image_teacher, gain=3, in_flight=1, **shown).result  # each mini-batch alone draws the same
     torch.testing.assert_close(one.x.view(3, 4, 20, 64), more)
+
+
+def test_shapes_add_a_sample_and_an_answer_for_each_kept_on_the_way(image_teacher):
+    """The ways and what is kept of them are as they are without."""
+    shown = {"shape": (1, 8, 8), "classes": 10, "moments": 4, "relabel": False}
+    plain, more = (made(image_teacher, shapes=s, **shown) for s in (False, True))
+    assert more.method.delivered == 7
+    x = more.result.x.view(3, 7, 20, 64)
+    assert torch.equal(x[:, [0, 2, 4, 6]], plain.result.x.view(3, 4, 20, 64))
+    assert torch.equal(more.result.labels.view(3, 7, 20)[:, 1], more.result.labels.view(3, 7, 20)[:, 0])
+    counted = more.problem.teacher.forward_calls - plain.problem.teacher.forward_calls
+    assert (counted, more.problem.teacher.gradient_calls) == (3 * 20 * 3, 3 * 20 * 8)
+    with torch.no_grad():
+        torch.testing.assert_close(more.result.y, image_teacher(more.result.x).softmax(dim=1), atol=1e-6, rtol=1e-5)
+    one = made(image_teacher, shapes=True, in_flight=1, **shown).result  # each mini-batch alone draws the same
+    torch.testing.assert_close(one.x, more.result.x)
+
+
+def test_a_sample_is_cut_out_by_the_equation():
+    """Pixel by pixel, against the numbers that the streams give."""
+    x = torch.linspace(-1, 1, 2 * 3 * 2 * 9 * 7).view(2, 3, 2, 9, 7)
+    made, rng = cut_out(x, Streams(5, [0, 4])), Streams(5, [0, 4])
+    coarse, ground, u = rng.normal(3, 1, 4, 4), rng.normal(3, 2, 1, 1), rng.uniform(3, 1, 1, 1)
+    for m in range(2):
+        for n in range(3):
+            field = torch.nn.functional.interpolate(coarse[m, n][None], (9, 7), mode="bicubic")[0, 0]
+            for c in range(2):
+                for i in range(9):
+                    for j in range(7):
+                        inside = 1 / (1 + math.exp(-10 * field[i, j].item()))
+                        bright = x[m, n, c, i, j].item() * 4 ** u[m, n].item()
+                        wanted = inside * bright + (1 - inside) * 0.7 * ground[m, n, c].item()
+                        assert made[m, n, c, i, j].item() == pytest.approx(wanted, abs=1e-4)
+
+
+def test_a_shape_lies_on_plain_ground():
+    x = cut_out(5 + torch.zeros(1, 400, 1, 28, 28), Streams(0, [0])).flatten(2)[0]
+    grounds = x.amin(dim=1).clamp_max(4.99)
+    on_ground = (x - grounds[:, None]).abs() < 0.05
+    assert 0.2 < on_ground.float().mean() < 0.6  # the rest is the shape, or its edge
+    assert grounds.std().item() == pytest.approx(0.7, abs=0.1)
+
+
+def test_points_have_no_shapes(plane_teacher):
+    for name in ("cake_plus", "noise"):
+        more = {"steps": 8} if name == "cake_plus" else {}
+        with pytest.raises(CakeError, match="Only images can be cut out"):
+            list(synthesize(plane_teacher, name, shape=(2,), classes=2, shapes=True, device="cpu", **more))
+
+
+@pytest.mark.parametrize(("shapes", "times"), [("false", 4), ("true", 7)])
+def test_the_control_has_as_many_samples_in_the_same_shapes(shapes, times):
+    flat = {"data": "digits", "method": "cake_plus", "batches": "2", "samples": "30", "shapes": shapes}
+    control = noise_only(Experiment.from_query(flat))
+    assert (control.method, control.settings.batches, control.settings.samples) == ("noise", 2 * times, 30)
+    assert control.settings.shapes == (shapes == "true")
+    run = Distillation(control.replace(student=control.student.replace(updates=5)))
+    list(run)
+    assert len(run.samples) == 60 * times
+    neighbours = (run.samples.x[..., 1:] - run.samples.x[..., :-1]).abs().mean() / run.samples.x.std()
+    assert (neighbours < 0.8) == (shapes == "true")  # of white noise 1.13: the mean distance of two normal numbers
 
 
 def test_each_moment_sends_groups_to_a_new_order_of_classes(image_teacher):
