@@ -110,8 +110,8 @@ class CakePlus(Cake):
     4. R = 3 on MNIST, where it helps most a student with batch normalisation; elsewhere 1. On Fashion-MNIST, digits and
        CIFAR-10 it gave nothing that could be told from the seeds (benchmarks/README.md).
     5. Shapes on MNIST and Fashion-MNIST, where they were found (seeds 0 and 1 of Fashion-MNIST), by real test accuracy;
-       not on digits and USPS, where they gave nothing, nor on photos, where they were not tried. Noise in such shapes
-       teaches much by itself: 85 and 67 %, against 30 and 31 % of plain noise.
+       not on digits, USPS and CIFAR-10, where they gave nothing. Noise in such shapes teaches much by itself: 85 and
+       67 %, against 30 and 31 % of plain noise (benchmarks/README.md).
     """
 
     name = "cake_plus"
