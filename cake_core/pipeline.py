@@ -551,6 +551,11 @@ def noise_only(experiment: Experiment) -> Experiment:
     return Experiment.from_dict({**experiment.to_dict(), "method": "noise", "settings": settings})
 
 
+def noise_in_words(experiment: Mapping[str, Any]) -> str:
+    """What the control of an experiment, given as plain values, is made of."""
+    return "smooth noise, cut out in shapes" if experiment["settings"].get("shapes") else "pure noise"
+
+
 def default_teacher(experiment: Experiment) -> str:
     """The architecture of a teacher that has to be trained first."""
     points, norm = data.info(experiment.data.name).kind == "points", needs_batch_norm(experiment)

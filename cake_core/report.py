@@ -13,6 +13,7 @@ from .config import as_text
 from .errors import CakeError
 from .export import Stored, command, gif, png
 from .methods import METHODS
+from .pipeline import noise_in_words
 
 __all__ = ["page"]
 
@@ -59,7 +60,8 @@ def page(s: Stored) -> str:
 {_chart(bars, 220)}
 <p class="small">Whiskers and ranges are 95 % intervals. It took {outcome["samples"]:,} synthetic samples,
 {outcome["forward_calls"]:,} answers of the teacher and {outcome["gradient_calls"]:,} gradients. The control is a
-student of as many samples of pure noise, labelled by the same teacher. One run is one seed.</p>
+student of as many samples of {noise_in_words(s.experiment.to_dict())}, labelled by the same teacher. One run is one
+seed.</p>
 <h2>The samples</h2>
 {_pictures(s)}
 <h2>The losses</h2>

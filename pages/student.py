@@ -21,7 +21,7 @@ open_page(
 
 WHAT = {
     "samples": "The synthetic samples chosen above, with the teacher's answers.",
-    "noise": "As many samples of pure noise, with the teacher's answers. Whatever a method claims must be more than "
+    "noise": "As many samples of noise, with the teacher's answers. Whatever a method claims must be more than "
     "this gives, so this student is always there.",
     "kd": "The real training data, with their labels and the teacher's softened answers: what one would do with data.",
     "labels": "The real training data and their labels, without a teacher.",

@@ -15,6 +15,7 @@ from cake_core.comparison import SOURCES
 from cake_core.imports import PRESETS
 from cake_core.jobs import Job
 from cake_core.methods import METHODS
+from cake_core.pipeline import noise_in_words
 from cake_core.reproduce import FIGURES
 from cake_core.teacher import TeacherCard
 
@@ -98,12 +99,10 @@ def show_result(result: Mapping[str, Any], *, key: str) -> None:
     if control is not None:
         value = "student_accuracy" if real else "agreement"
         gain = 100 * (outcome[value] - control[value])
-        shapes = result["experiment"]["settings"].get("shapes")
-        noise = "smooth noise, cut out in such shapes" if shapes else "pure noise"
         right.markdown(
-            f"**The control** is a student of as many samples of {noise}, labelled by the same teacher. "
-            f"Moving the samples is worth **{gain:+.1f} points** against it. One run is one seed: the page Compare "
-            "has several."
+            f"**The control** is a student of as many samples of {noise_in_words(result['experiment'])}, labelled by "
+            f"the same teacher. Moving the samples is worth **{gain:+.1f} points** against it. One run is one seed: "
+            "the page Compare has several."
         )
         if plane and abs(gain) < 1 and control[value] > 0.95:
             right.caption(

@@ -10,7 +10,7 @@ import torch
 from cake_core.budget import fit
 from cake_core.errors import CakeError
 from cake_core.methods.base import cut_out, mixed_noise
-from cake_core.pipeline import Distillation, Experiment, noise_only
+from cake_core.pipeline import Distillation, Experiment, noise_in_words, noise_only
 from cake_core.rng import Streams
 from cake_core.synthesis import Synthesis, synthesize
 
@@ -117,6 +117,9 @@ def test_the_control_has_as_many_samples_in_the_same_shapes(shapes, times):
     control = noise_only(Experiment.from_query(flat))
     assert (control.method, control.settings.batches, control.settings.samples) == ("noise", 2 * times, 30)
     assert control.settings.shapes == (shapes == "true")
+    assert noise_in_words(control.to_dict()) == (
+        "smooth noise, cut out in shapes" if shapes == "true" else "pure noise"
+    )
     run = Distillation(control.replace(student=control.student.replace(updates=5)))
     list(run)
     assert len(run.samples) == 60 * times
