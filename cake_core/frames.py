@@ -400,7 +400,7 @@ class DistillationView:
             rate = None
         if rate is not None:
             self._values |= {"student_accuracy": rate.value, "n_test": rate.n}
-        if points and (judged or self._due("surface", 0.2)):
+        if points and (judged or self._due("surface", 0.2)):  # again later: who lags behind may have missed that frame
             arrays["student"] = self._surface(run.student, run.dataset.half_width)
 
     def _surface(self, network: Any, width: float) -> np.ndarray:

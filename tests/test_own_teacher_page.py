@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import time
 
 import pytest
 
@@ -95,10 +94,7 @@ def test_what_does_not_fit_is_refused_by_the_task(content, sentence):
     app.selectbox(key="own_teacher:data").select("digits").run()
     press(app)  # as an MLP
     job = runner().find(app.session_state["teacher:import:job"])
-    end = time.monotonic() + 90
-    while job.state != "failed":
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    until(lambda: job.state == "failed", 90)
     app.run()
     assert sentence in app.error[0].value
     assert any(b.label == "Check and import" for b in app.button)  # and it can be put right

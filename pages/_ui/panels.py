@@ -135,7 +135,7 @@ def show_figure_one(*, open: bool = False) -> None:
             f"over {rows[0]['seeds']} seeds. With a prior of **σ = 0.1** all samples start in one spot, far from most "
             "of the boundary; with **σ = 1** the noise alone covers the plane, and there is nothing left to gain."
         )
-        titles = {m.name: m.title + (" (control)" if m.control else "") for m in METHODS.values()}
+        titles = {name: _title(name) for name in METHODS}
         chart_of(curve, lambda: figures.agreement_by_samples(read_csv(curve), titles), key="fig1:curve", config=STILL)
         st.dataframe(
             [
@@ -152,6 +152,10 @@ def show_figure_one(*, open: bool = False) -> None:
             height="content",
         )
         st.caption("Made by `python -m cake_core reproduce fig1 --seeds 5 --out benchmarks/results`.")
+
+
+def _title(method: str) -> str:
+    return METHODS[method].title + (" (control)" if METHODS[method].control else "")
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -397,7 +401,7 @@ def show_comparison(job: Job, *, key: str) -> None:
     st.dataframe(
         [
             {
-                "method": METHODS[r["method"]].title + (" (control)" if METHODS[r["method"]].control else ""),
+                "method": _title(r["method"]),
                 "accuracy": _spread(r, "student_accuracy"),
                 "agreement": _spread(r, "agreement"),
                 "on the plane": _spread(r, "plane_agreement"),
